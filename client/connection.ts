@@ -1,0 +1,260 @@
+/**
+ * The one border between what applications hold (`Queue`, `Worker`, `Job`, `QueueEvents`) and whatever answers them. The
+ * engine implements it in process; a thread that attached to an engine implements it over shared memory and a port. Nothing
+ * above this border knows which one it talks to, so there is one set of semantics.
+ *
+ * Everything is batch-first. Values (`data`, results) cross as JS values; the implementation encodes them.
+ */
+import type { JobOptions, RetentionPolicy } from './options.js';
+
+/** `queue` is set for references given as a `Job` or `{queue, id}`; a bare string is resolved against `queue` of the call. */
+export interface JobRef {
+  readonly id: string;
+  readonly queue?: string;
+}
+
+export type JobState = 'waiting' | 'delayed' | 'blocked' | 'active' | 'completed' | 'failed' | 'cancelled';
+/** `unknown`: no record under that id. */
+export type JobStateOrUnknown = JobState | 'unknown';
+
+export type DlqReason =
+  | 'attempts_exhausted'
+  | 'unrecoverable'
+  | 'timeout'
+  | 'worker_lost'
+  | 'expired'
+  | 'dependency_failed'
+  | 'result_unserialisable'
+  | 'moved';
+
+/** One job to admit. `opts` has been validated by the caller (`validateJobOptions`), references in it are normalised. */
+export interface AddItem {
+  readonly name: string;
+  readonly data: unknown;
+  readonly opts: JobOptions | undefined;
+}
+
+/** What the admission of one item answers. Exactly one of `error` and `id` is meaningful. */
+export interface AddAnswer {
+  readonly id: string;
+  /** The state right after admission (or the existing job's state when `deduplicated`). */
+  readonly deduplicated: boolean;
+  /** Milliseconds since the epoch at which the job was admitted. */
+  readonly timestamp: number;
+  /** Set when the item was refused (only with `atomic: false`; an atomic call rejects with `BulkError`). */
+  readonly error?: Error;
+  /** The record of the job that was already there, when `deduplicated`. */
+  readonly existing?: JobSnapshot;
+}
+
+/** Everything that can be known about a job at one moment. */
+export interface JobSnapshot {
+  id: string;
+  queue: string;
+  name: string;
+  data: unknown;
+  opts: JobOptions;
+  state: JobState;
+  progress: unknown;
+  returnvalue: unknown;
+  failedReason: string | undefined;
+  stacktrace: string[];
+  attemptsMade: number;
+  attemptsStarted: number;
+  priority: number;
+  delay: number;
+  timestamp: number;
+  processedOn: number | undefined;
+  finishedOn: number | undefined;
+  deduplicated?: boolean;
+  dlq?: { reason: DlqReason; enteredAt: number; attempts: { at: number; error: string }[] };
+}
+
+export type JobCounts = Record<JobState, number> & { paused: number };
+
+/** An error that crosses a thread or a wire: every field a string or number, so that any thrown value fits. */
+export interface ErrorRecord {
+  name: string;
+  message: string;
+  stack: string;
+  code?: string;
+}
+
+/** A claimed run, as handed to the runner. `ticket` is opaque: it names this run (slot and generation), not just this job. */
+export interface ClaimedJob {
+  readonly ticket: number;
+  readonly snapshot: JobSnapshot;
+  /** Milliseconds; 0 means none. Counted from the start of this run. */
+  readonly timeoutMs: number;
+}
+
+/** How a run ended. */
+export type Outcome =
+  | { kind: 'completed'; result: unknown }
+  /**
+   * A failed attempt. `retryDelay`: what a named backoff strategy, `retryAfterMs` or `settings.retryAfter` decided, in ms;
+   * -1 fails the job now; undefined leaves it to the job's own backoff. `unrecoverable` fails at once.
+   */
+  | { kind: 'failed'; error: ErrorRecord; unrecoverable: boolean; retryDelay?: number; timedOut?: boolean; cause?: unknown }
+  /** Not an attempt: waits `delayMs`, then becomes ready at the tail of its priority (`RateLimitError`, `DelayedError`). */
+  | { kind: 'delayed'; delayMs: number }
+  /** Not an attempt: back to the head of its priority at once (a closing worker). */
+  | { kind: 'released' }
+  /** The run was cancelled and the handler has ended by rejecting. */
+  | { kind: 'cancelled'; error: ErrorRecord };
+
+export type AbortReason = 'cancelled' | 'timeout' | 'closing' | 'removed';
+
+/** What a `ClaimSource` tells its runner. */
+export interface ClaimSink {
+  /** A job claimed against granted credit. Never more than the credit outstanding. */
+  deliver(job: ClaimedJob): void;
+  /** The run should stop: abort its `signal`. The runner still settles it. */
+  abort(ticket: number, reason: AbortReason, message: string): void;
+  /** The run's outcome no longer counts (its owner was changed); the slot stays occupied until the handler's promise settles. */
+  /** Nothing left that this source could claim now, after having delivered something. */
+  drained(): void;
+  /** The source broke (engine closed, connection lost for good). */
+  failed(error: Error): void;
+}
+
+/** The stream of claimed jobs of one worker on one thread. */
+export interface ClaimSource {
+  /** That many more jobs may be delivered. Credit adds up; each delivery uses one. */
+  grant(count: number): void;
+  /** Takes back credit not used yet; resolves (with how much was taken back) when no claim is in progress any more. */
+  revoke(): Promise<number>;
+  /** Settles a run. Late settles are ignored (and reported as the event `late`). Returns false when it was late, if known. */
+  settle(ticket: number, outcome: Outcome): void;
+  close(): Promise<void>;
+}
+
+export interface ClaimOptions {
+  /** The name under which events show this worker. */
+  readonly workerId: string;
+  readonly abortGraceMs: number;
+  readonly concurrency: number;
+}
+
+/** A Worker whose handler is a file: the implementation runs it on its own threads. */
+export interface ThreadWorkerSpec {
+  readonly queue: string;
+  readonly file: string; // absolute path or file: URL, checked to exist
+  readonly concurrency: number; // in all, dealt over the threads
+  readonly threads: number;
+  readonly abortGraceMs: number;
+  readonly recycle: { readonly jobs?: number; readonly heapMb?: number };
+  readonly events: ThreadWorkerEvents;
+}
+
+export interface ThreadWorkerEvents {
+  active(job: JobSnapshot): void;
+  completed(job: JobSnapshot, result: unknown): void;
+  failed(job: JobSnapshot, error: Error): void;
+  drained(): void;
+  error(error: Error): void;
+}
+
+export interface ThreadWorkerLink {
+  pause(): Promise<void>;
+  resume(): void;
+  setConcurrency(count: number): void;
+  /** Resolves when every thread has ended. `requeue`: what runs after `timeoutMs` is given back without costing an attempt. */
+  close(opts: { timeoutMs: number; onTimeout: 'requeue' | 'wait' | 'fail' }): Promise<void>;
+}
+
+export interface QueueEvent {
+  /** `<epoch>-<n>`; n grows by one for each event of the engine. */
+  readonly id: string;
+  readonly queue: string;
+  readonly event: string;
+  readonly jobId?: string;
+  /** Everything else the event says: `returnvalue`, `failedReason`, `delay`, `prev`, `data` ... */
+  readonly args: Readonly<Record<string, unknown>>;
+}
+
+export interface EventSubscription {
+  close(): void;
+}
+
+export interface RemovalOptions {
+  readonly force?: boolean;
+}
+
+export type SettledResult<R = unknown> = { status: 'fulfilled'; value: R } | { status: 'rejected'; reason: Error };
+
+export interface DependencyRecord {
+  queue: string;
+  id: string;
+  state: JobStateOrUnknown;
+  result?: unknown;
+  failedReason?: string;
+}
+
+export interface Explanation {
+  state: JobStateOrUnknown;
+  /** One sentence a person understands: what the job waits for. */
+  reason: string;
+  waitsFor: DependencyRecord[];
+}
+
+export interface QueueConfig {
+  rateLimit?: { max: number; duration: number } | null;
+  concurrency?: number | null;
+}
+
+/**
+ * Methods take the queue's name first. Every one rejects with `EngineClosedError` after `close()`. Nothing here throws
+ * synchronously.
+ */
+export interface Connection {
+  readonly description: string;
+  /** True in a thread other than the engine's. */
+  readonly attached: boolean;
+
+  add(queue: string, items: readonly AddItem[], opts: { atomic: boolean }): Promise<AddAnswer[]>;
+  /** Adds one and waits for its end, subscribed in the same step; a deduplicated job is waited for. */
+  addAndWait(queue: string, item: AddItem, opts: { timeout?: number | undefined }): Promise<unknown>;
+  finished(queue: string, refs: readonly JobRef[], opts: { timeout?: number | undefined; settled: true }): Promise<SettledResult[]>;
+  finished(queue: string, refs: readonly JobRef[], opts: { timeout?: number | undefined; settled?: false }): Promise<unknown[]>;
+
+  getJobs(queue: string, refs: readonly JobRef[]): Promise<(JobSnapshot | undefined)[]>;
+  getState(queue: string, ref: JobRef): Promise<JobStateOrUnknown>;
+  getCounts(queue: string): Promise<JobCounts>;
+  getDependencies(queue: string, ref: JobRef): Promise<DependencyRecord[]>;
+  explain(queue: string, ref: JobRef): Promise<Explanation>;
+  getLogs(queue: string, ref: JobRef): Promise<string[]>;
+
+  cancel(queue: string, ref: JobRef, reason: string | undefined): Promise<'cancelled' | 'aborting' | 'finished'>;
+  remove(queue: string, ref: JobRef): Promise<boolean>;
+  promote(queue: string, ref: JobRef): Promise<void>;
+  changePriority(queue: string, ref: JobRef, opts: { priority: number; lifo?: boolean }): Promise<void>;
+  changeDelay(queue: string, ref: JobRef, delayMs: number): Promise<void>;
+  updateData(queue: string, ref: JobRef, data: unknown): Promise<void>;
+  updateProgress(queue: string, ref: JobRef, progress: unknown): Promise<void>;
+  log(queue: string, ref: JobRef, line: string): Promise<number>;
+  /** Retries jobs of the dead letter queue; undefined = all. Returns how many. */
+  retryFailed(queue: string, refs: readonly JobRef[] | undefined): Promise<number>;
+  /** Newest first. */
+  listFailed(queue: string, offset: number, count: number): Promise<JobSnapshot[]>;
+
+  pause(queue: string): Promise<void>;
+  resume(queue: string): Promise<void>;
+  isPaused(queue: string): Promise<boolean>;
+  drain(queue: string, opts: { delayed: boolean; blocked: boolean }): Promise<void>;
+  obliterate(queue: string, opts: RemovalOptions): Promise<void>;
+  configure(queue: string, config: QueueConfig): Promise<void>;
+  getConfig(queue: string): Promise<QueueConfig>;
+
+  /** `queue` may be `*`. `after`: an event id to resume after; a gap is told as an event named `gap`. */
+  subscribe(queue: string, after: string | undefined, listener: (event: QueueEvent) => void): Promise<EventSubscription>;
+
+  openClaims(queue: string, opts: ClaimOptions, sink: ClaimSink): Promise<ClaimSource>;
+  openThreads(spec: ThreadWorkerSpec): Promise<ThreadWorkerLink>;
+
+  /** Keeps the process alive while `held`; in-process connections do it with a referenced handle. */
+  now(): number;
+  random(): number;
+}
+
+export type { JobOptions, RetentionPolicy };

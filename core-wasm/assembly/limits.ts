@@ -1,0 +1,205 @@
+/**
+ * What a claim must hold before it may take a job: a permit (concurrency of the queue) and a start (rate limit).
+ *
+ * Permits are cells, CASed from 0 to the thread's index before the claim. A counter would leak a permit for good with a thread that
+ * stops between counting and claiming; a cell says whose it is, and is freed when that thread's jobs have been reaped.
+ *
+ * Starts are the times of the last `max` runs: a start CASes a time that is at least `duration` old to `now`. Every cell's times are
+ * thus `duration` apart, so no window of that length, wherever it begins, holds more than `max` starts. Nothing found puts the
+ * old time back; a thread that stops in between costs one start, never an excess.
+ */
+import {
+  A_LIMIT,
+  ENGINE_THREAD,
+  LIMIT_SEGMENT_CELLS,
+  LIMIT_SEGMENTS_MAX,
+  NO_LIMIT,
+  Q_PERMIT_CELLS,
+  Q_PERMIT_HINT,
+  Q_PERMIT_LIMIT,
+  Q_PERMITS,
+  Q_RATE,
+  Q_RATE_CELLS,
+  Q_RATE_HINT,
+  Q_RATE_MAX,
+  Q_RATE_MS,
+  S_PERMIT,
+} from './layout';
+import { blockAlloc, blockFree } from './blocks';
+import { areaOf, retire } from './threads';
+
+/** No cell was free. */
+export const NO_CELL: u32 = 0xffffffff;
+
+// @ts-ignore: decorator
+@inline
+function cellAt(directory: u32, index: u32): usize {
+  return load<u32>(directory + ((index / LIMIT_SEGMENT_CELLS) << 2)) + ((index % LIMIT_SEGMENT_CELLS) << 3);
+}
+
+/** Grows a directory of cells to `count`; its address, or 0 when memory is full. New cells are 0. Engine thread only. */
+function cellsGrow(directory: u32, have: u32, count: u32): u32 {
+  if (directory == 0) {
+    directory = blockAlloc(ENGINE_THREAD, LIMIT_SEGMENTS_MAX * 4, false);
+    if (directory == 0) return 0;
+    memory.fill(directory, 0, LIMIT_SEGMENTS_MAX * 4);
+  }
+  for (let first: u32 = 0; first < count; first += LIMIT_SEGMENT_CELLS) {
+    const at = directory + ((first / LIMIT_SEGMENT_CELLS) << 2);
+    const cells = min(count - first, LIMIT_SEGMENT_CELLS);
+    const before = have > first ? min(have - first, LIMIT_SEGMENT_CELLS) : 0;
+    if (cells <= before) continue;
+    const segment = blockAlloc(ENGINE_THREAD, cells << 3, false);
+    if (segment == 0) return 0;
+    memory.fill(segment, 0, cells << 3);
+    const old = load<u32>(at);
+    if (old != 0) memory.copy(segment, old, before << 3);
+    atomic.store<u32>(at, segment);
+    if (old != 0) retire(old);
+  }
+  return directory;
+}
+
+// ---- permits --------------------------------------------------------------------------------------------------------------
+
+/**
+ * Sets how many jobs of the queue may run at once (NO_LIMIT: any number); false when memory is full. While cells above the new limit
+ * are taken, the caller keeps the limit that much lower (`permitsAbove`). The segment that grows must have no claimer inside
+ * (the caller pauses claims around it).
+ */
+export function permitsConfigure(queue: u32, limit: u32): bool {
+  if (limit != NO_LIMIT && limit > load<u32>(queue, Q_PERMIT_CELLS)) {
+    const directory = cellsGrow(load<u32>(queue, Q_PERMITS), load<u32>(queue, Q_PERMIT_CELLS), limit);
+    if (directory == 0) return false;
+    store<u32>(queue, directory, Q_PERMITS);
+    store<u32>(queue, limit, Q_PERMIT_CELLS);
+  }
+  atomic.store<u32>(queue, limit, Q_PERMIT_LIMIT);
+  return true;
+}
+
+/** Taken cells from `limit` on. */
+export function permitsAbove(queue: u32, limit: u32): u32 {
+  const cells = load<u32>(queue, Q_PERMIT_CELLS);
+  let taken: u32 = 0;
+  for (let cell = limit; cell < cells; cell++) {
+    if (atomic.load<u64>(cellAt(load<u32>(queue, Q_PERMITS), cell)) != 0) taken++;
+  }
+  return taken;
+}
+
+/** A free permit, taken for `thread`; NO_CELL when there is none. */
+export function permitTake(queue: u32, limit: u32, thread: u32): u32 {
+  if (limit == 0) return NO_CELL;
+  const directory = load<u32>(queue, Q_PERMITS);
+  const start = load<u32>(queue, Q_PERMIT_HINT) % limit;
+  for (let i: u32 = 0; i < limit; i++) {
+    const cell = start + i < limit ? start + i : start + i - limit;
+    const at = cellAt(directory, cell);
+    if (atomic.load<u64>(at) == 0 && atomic.cmpxchg<u64>(at, 0, thread) == 0) {
+      store<u32>(queue, cell + 1, Q_PERMIT_HINT);
+      return cell;
+    }
+  }
+  return NO_CELL;
+}
+
+export function permitFree(queue: u32, cell: u32): void {
+  atomic.store<u64>(cellAt(load<u32>(queue, Q_PERMITS), cell), 0);
+  store<u32>(queue, cell, Q_PERMIT_HINT);
+}
+
+/** Gives back the permit that a run held, if any. Engine thread only. */
+export function permitReturn(queue: u32, slot: u32): bool {
+  const permit = load<u16>(slot, S_PERMIT);
+  if (permit == 0) return false;
+  store<u16>(slot, 0, S_PERMIT);
+  permitFree(queue, permit - 1);
+  return true;
+}
+
+/** Frees what a dead thread still holds in a queue, its jobs having been reaped. Engine thread only. */
+export function permitsReap(queue: u32, thread: u32): void {
+  const cells = load<u32>(queue, Q_PERMIT_CELLS);
+  for (let cell: u32 = 0; cell < cells; cell++) {
+    const at = cellAt(load<u32>(queue, Q_PERMITS), cell);
+    if (atomic.load<u64>(at) == thread) atomic.store<u64>(at, 0);
+  }
+}
+
+// ---- rate -----------------------------------------------------------------------------------------------------------------
+
+/** At most `max` starts in any `duration` ms; max 0: no limit. Claims must be kept out around it. Engine thread only. */
+export function rateConfigure(queue: u32, max: u32, duration: f64): bool {
+  if (max > load<u32>(queue, Q_RATE_CELLS)) {
+    const directory = cellsGrow(load<u32>(queue, Q_RATE), load<u32>(queue, Q_RATE_CELLS), max);
+    if (directory == 0) return false;
+    store<u32>(queue, directory, Q_RATE);
+    store<u32>(queue, max, Q_RATE_CELLS);
+  }
+  store<f64>(queue, duration, Q_RATE_MS);
+  store<u32>(queue, 0, Q_RATE_HINT);
+  atomic.store<u32>(queue, max, Q_RATE_MAX);
+  return true;
+}
+
+/** A start, taken: the cell, with the time it replaced in this thread's area; NO_CELL when the window is full. */
+export function startTake(queue: u32, max: u32, thread: u32, now: f64): u32 {
+  const directory = load<u32>(queue, Q_RATE);
+  const oldest = now - load<f64>(queue, Q_RATE_MS);
+  const start = load<u32>(queue, Q_RATE_HINT) % max;
+  const time = reinterpret<u64>(now);
+  for (let i: u32 = 0; i < max; i++) {
+    const cell = start + i < max ? start + i : start + i - max;
+    const at = cellAt(directory, cell);
+    const before = atomic.load<u64>(at);
+    if (before != 0 && reinterpret<f64>(before) > oldest) continue;
+    if (atomic.cmpxchg<u64>(at, before, time) != before) continue;
+    store<u64>(areaOf(thread), before, A_LIMIT);
+    store<u32>(queue, cell + 1, Q_RATE_HINT);
+    return cell;
+  }
+  return NO_CELL;
+}
+
+/** Puts a start back that was not used, unless this thread slept so long that another has replaced it. */
+export function startReturn(queue: u32, cell: u32, thread: u32, now: f64): void {
+  atomic.cmpxchg<u64>(cellAt(load<u32>(queue, Q_RATE), cell), reinterpret<u64>(now), load<u64>(areaOf(thread), A_LIMIT));
+  store<u32>(queue, cell, Q_RATE_HINT);
+}
+
+/** When the next start will be possible: a time, or 0 when one is now or there is no limit. */
+export function rateNext(queue: u32, now: f64): f64 {
+  const max = atomic.load<u32>(queue, Q_RATE_MAX);
+  if (max == 0) return 0;
+  const duration = load<f64>(queue, Q_RATE_MS);
+  let next: f64 = Infinity;
+  for (let cell: u32 = 0; cell < max; cell++) {
+    const at = atomic.load<u64>(cellAt(load<u32>(queue, Q_RATE), cell));
+    const free = at == 0 ? 0 : reinterpret<f64>(at) + duration;
+    if (free <= now) return 0;
+    if (free < next) next = free;
+  }
+  return next;
+}
+
+/** Frees the cells of a queue that is obliterated. */
+export function limitsClear(queue: u32): void {
+  cellsFree(load<u32>(queue, Q_PERMITS));
+  cellsFree(load<u32>(queue, Q_RATE));
+  store<u32>(queue, 0, Q_PERMITS);
+  store<u32>(queue, 0, Q_PERMIT_CELLS);
+  store<u32>(queue, NO_LIMIT, Q_PERMIT_LIMIT);
+  store<u32>(queue, 0, Q_RATE);
+  store<u32>(queue, 0, Q_RATE_CELLS);
+  store<u32>(queue, 0, Q_RATE_MAX);
+}
+
+function cellsFree(directory: u32): void {
+  if (directory == 0) return;
+  for (let i: u32 = 0; i < LIMIT_SEGMENTS_MAX; i++) {
+    const segment = load<u32>(directory + (i << 2));
+    if (segment != 0) blockFree(segment);
+  }
+  blockFree(directory);
+}
