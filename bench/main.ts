@@ -1,5 +1,6 @@
 /** `npm run bench [-- --only PATTERN] [--quick] [--json FILE] [--list]` */
 import { parseArgs } from 'node:util';
+import { engineParts } from './engine.js';
 import { floorPart } from './floor.js';
 import { FULL, machine, type Part, QUICK, type Row, runPart, tableOf, writeJson } from './harness.js';
 
@@ -14,7 +15,7 @@ const { values: options } = parseArgs({
 
 const settings = options.quick ? QUICK : FULL;
 const wanted = options.only === undefined ? undefined : new RegExp(options.only);
-const parts = [floorPart, ...(await partsOfTheEngine())].filter(({ name }) => wanted?.test(name) ?? true);
+const parts = [floorPart, ...engineParts].filter(({ name }) => wanted?.test(name) ?? true);
 
 if (options.list) {
   for (const { name } of parts) console.log(name);
@@ -40,9 +41,4 @@ async function run(chosen: readonly Part[]): Promise<void> {
 /** One line that is written over; nothing at all where there is no terminal. */
 function progress(line: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${line}`);
-}
-
-async function partsOfTheEngine(): Promise<Part[]> {
-  const { engineParts } = await import('./engine.js');
-  return engineParts;
 }

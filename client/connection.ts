@@ -95,7 +95,14 @@ export type Outcome =
    * A failed attempt. `retryDelay`: what a named backoff strategy, `retryAfterMs` or `settings.retryAfter` decided, in ms;
    * -1 fails the job now; undefined leaves it to the job's own backoff. `unrecoverable` fails at once.
    */
-  | { kind: 'failed'; error: ErrorRecord; unrecoverable: boolean; retryDelay?: number; timedOut?: boolean; cause?: unknown }
+  | {
+      kind: 'failed';
+      error: ErrorRecord;
+      unrecoverable: boolean;
+      retryDelay?: number;
+      timedOut?: boolean;
+      cause?: unknown;
+    }
   /** Not an attempt: waits `delayMs`, then becomes ready at the tail of its priority (`RateLimitError`, `DelayedError`). */
   | { kind: 'delayed'; delayMs: number }
   /** Not an attempt: back to the head of its priority at once (a closing worker). */
@@ -215,8 +222,16 @@ export interface Connection {
   add(queue: string, items: readonly AddItem[], opts: { atomic: boolean }): Promise<AddAnswer[]>;
   /** Adds one and waits for its end, subscribed in the same step; a deduplicated job is waited for. */
   addAndWait(queue: string, item: AddItem, opts: { timeout?: number | undefined }): Promise<unknown>;
-  finished(queue: string, refs: readonly JobRef[], opts: { timeout?: number | undefined; settled: true }): Promise<SettledResult[]>;
-  finished(queue: string, refs: readonly JobRef[], opts: { timeout?: number | undefined; settled?: false }): Promise<unknown[]>;
+  finished(
+    queue: string,
+    refs: readonly JobRef[],
+    opts: { timeout?: number | undefined; settled: true },
+  ): Promise<SettledResult[]>;
+  finished(
+    queue: string,
+    refs: readonly JobRef[],
+    opts: { timeout?: number | undefined; settled?: false },
+  ): Promise<unknown[]>;
 
   getJobs(queue: string, refs: readonly JobRef[]): Promise<(JobSnapshot | undefined)[]>;
   getState(queue: string, ref: JobRef): Promise<JobStateOrUnknown>;
@@ -235,6 +250,8 @@ export interface Connection {
   log(queue: string, ref: JobRef, line: string): Promise<number>;
   /** Retries jobs of the dead letter queue; undefined = all. Returns how many. */
   retryFailed(queue: string, refs: readonly JobRef[] | undefined): Promise<number>;
+  /** Puts a job that does not run into the dead letter queue, reason `moved`. */
+  moveToDlq(queue: string, ref: JobRef, reason: string): Promise<void>;
   /** Newest first. */
   listFailed(queue: string, offset: number, count: number): Promise<JobSnapshot[]>;
 
@@ -247,7 +264,11 @@ export interface Connection {
   getConfig(queue: string): Promise<QueueConfig>;
 
   /** `queue` may be `*`. `after`: an event id to resume after; a gap is told as an event named `gap`. */
-  subscribe(queue: string, after: string | undefined, listener: (event: QueueEvent) => void): Promise<EventSubscription>;
+  subscribe(
+    queue: string,
+    after: string | undefined,
+    listener: (event: QueueEvent) => void,
+  ): Promise<EventSubscription>;
 
   openClaims(queue: string, opts: ClaimOptions, sink: ClaimSink): Promise<ClaimSource>;
   openThreads(spec: ThreadWorkerSpec): Promise<ThreadWorkerLink>;

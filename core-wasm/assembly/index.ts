@@ -26,12 +26,14 @@ import * as threads from './threads';
 
 export { blockFree, blockPart, blockRetain, chunksReap, sealedCollect } from './blocks';
 export { edgeAdd, edgeDrop, edgeLink, edgeUnlink } from './edges';
+export { indexRemove } from './ids';
 export { heapClear, heapMayHave, levelsSweep } from './heap';
 export {
   jobBlock,
   jobCreate,
   jobDelay,
   jobFinish,
+  jobLinger,
   jobOwner,
   jobPrioritise,
   jobReady,

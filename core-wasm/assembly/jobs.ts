@@ -27,6 +27,7 @@ import {
   STATE_DELAYED,
   STATE_FREE,
   STATE_GONE,
+  STATE_LINGERING,
   STATE_REMEMBERED,
   STATE_WAITING,
 } from './layout';
@@ -233,6 +234,13 @@ export function jobRemember(slot: u32, payload: u32, due: f64): void {
   store<u32>(slot, payload, S_PAYLOAD);
   store<u32>(slot, 0, S_RESULT);
   store<u32>(slot, 0, S_EXTRA);
+  timerSet(slot, due);
+}
+
+/** Out of sight, but kept with its result until `due`. */
+export function jobLinger(slot: u32, due: f64): void {
+  relist(slot, stateOf(slot), STATE_LINGERING);
+  setState(slot, STATE_LINGERING);
   timerSet(slot, due);
 }
 

@@ -211,7 +211,9 @@ export const STATE_CANCELLED: u32 = 7;
 export const STATE_REMEMBERED: u32 = 8;
 /** Removed, but a dependent may still read its result. */
 export const STATE_GONE: u32 = 9;
-export const STATES: u32 = 10;
+/** Removed by its own retention, kept a little for late waiters. */
+export const STATE_LINGERING: u32 = 10;
+export const STATES: u32 = 11;
 
 export const FLAG_CUSTOM_ID: u32 = 1;
 export const FLAG_LIFO: u32 = 2;
@@ -247,8 +249,8 @@ export const Q_PERMIT_CELLS: u32 = 52; // allocated
 export const Q_RATE_CELLS: u32 = 56;
 export const Q_LISTS: u32 = 64; // a state: head, tail, count
 export const LIST_BYTES: u32 = 12;
-export const Q_PERMIT_HINT: u32 = 192;
-export const Q_RATE_HINT: u32 = 196;
+export const Q_PERMIT_HINT: u32 = 224;
+export const Q_RATE_HINT: u32 = 228;
 
 export const QUEUE_PAUSED: u32 = 1;
 export const QUEUE_REPORT_START: u32 = 2;

@@ -3,9 +3,12 @@ import {
   CHUNK_SYSTEM,
   ENGINE_THREAD,
   H_QUEUES,
+  LIST_BYTES,
   NO_LIMIT,
   PAGE_BYTES,
   Q_FLAGS,
+  Q_LISTS,
+  Q_PERMIT_HINT,
   Q_PERMIT_LIMIT,
   Q_ROOT,
   QUEUE_BYTES,
@@ -13,10 +16,12 @@ import {
   QUEUE_PAUSED,
   QUEUES_MAX,
   QUEUES_PER_CHUNK,
+  STATES,
 } from './layout';
 import { chunkAcquire } from './chunks';
 import { nodeCreate } from './heap';
 
+if (Q_LISTS + STATES * LIST_BYTES > Q_PERMIT_HINT) ERROR('the lists overlap the hints');
 if (QUEUES_PER_CHUNK * QUEUE_BYTES != PAGE_BYTES) ERROR('queue records must fill a chunk');
 
 /** A new, empty queue: its address; 0 when the table or memory is full. */

@@ -27,12 +27,14 @@ interface CoreExports {
   edgeLink(edge: number): void;
   edgeUnlink(edge: number): void;
   heapClear(queue: number): void;
+  indexRemove(slot: number): void;
   heapMayHave(queue: number): number;
   levelsSweep(queue: number, count: number, spare: number): void;
   jobBlock(slot: number): void;
   jobCreate(queue: number, priority: number, flags: number, payload: number, timestamp: number, expiry: number): number;
   jobDelay(slot: number, due: number): number;
   jobFinish(slot: number, state: number, result: number, now: number): void;
+  jobLinger(slot: number, due: number): void;
   jobOwner(slot: number): number;
   jobPrioritise(slot: number, priority: number, first: number): number;
   jobReady(slot: number, first: number): number;

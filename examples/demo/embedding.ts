@@ -44,7 +44,10 @@ export function hashOf(text: string, seed = 0): number {
  * How much each word tells, learnt from a sample of the texts: `ln(1 + n / (1 + texts with the word))`. A word in every text weighs
  * 0.69 or less, one in none of a thousand 6.9. Written into `weights`, which may be shared between threads.
  */
-export function learnWeights(texts: readonly string[], weights: Float32Array = new Float32Array(WEIGHT_SLOTS)): Float32Array {
+export function learnWeights(
+  texts: readonly string[],
+  weights: Float32Array = new Float32Array(WEIGHT_SLOTS),
+): Float32Array {
   const textsWith = new Uint32Array(WEIGHT_SLOTS);
   for (const text of texts) {
     const slots = new Set(wordsOf(text).map((word) => hashOf(word) % WEIGHT_SLOTS));

@@ -6,6 +6,7 @@
  */
 
 import { readlinkSync } from 'node:fs';
+import { performance } from 'node:perf_hooks';
 import { getEnvironmentData, setEnvironmentData, threadId } from 'node:worker_threads';
 import { WEIGHT_SLOTS } from './embedding.js';
 

@@ -1,5 +1,5 @@
 /**
- * npm run demo [folder] [-- --query TEXT --threads N --limit N --passage-kb N --json]
+ * npm run demo [folder] [-- --query TEXT --threads N --limit N --passage N --json]
  *
  * Exits with 0 only if every document was embedded exactly once; with 130 after Ctrl-C.
  */
@@ -16,7 +16,7 @@ const USAGE = `npm run demo [folder] [-- options]
   --query TEXT     what to search for in the end
   --threads N      worker threads (default: one a core)
   --limit N        documents at most (default: 10000)
-  --passage-kb N   divide longer files into passages of N KiB (default: 2; 0: leave files whole)
+  --passage N      divide longer files into passages of N bytes (default: 1600; 0: leave files whole)
   --json           print the report as JSON and nothing else`;
 
 const DEFAULT_QUERY = 'wake a thread that waits on shared memory with Atomics.notify';
@@ -37,7 +37,7 @@ function invocationOf(args: readonly string[]): Invocation {
       query: { type: 'string', default: DEFAULT_QUERY },
       threads: { type: 'string', default: String(availableParallelism()) },
       limit: { type: 'string', default: '10000' },
-      'passage-kb': { type: 'string', default: '2' },
+      passage: { type: 'string', default: '1600' },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
@@ -48,7 +48,7 @@ function invocationOf(args: readonly string[]): Invocation {
     query: values.query,
     threads: wholeNumber('--threads', values.threads, 1),
     documentsMax: wholeNumber('--limit', values.limit, 1),
-    passageBytesMax: wholeNumber('--passage-kb', values['passage-kb'], 0) * 1024,
+    passageBytesMax: wholeNumber('--passage', values.passage, 0),
     json: values.json,
     help: values.help,
   };

@@ -1,4 +1,5 @@
 /** What a run found, as numbers and as text, and whether every document was embedded exactly once. */
+import { performance } from 'node:perf_hooks';
 import { type Neighbour, nearest } from './collect.js';
 import type { Findings } from './run.js';
 

@@ -1,0 +1,15 @@
+/** Everything that is measured through the package's public entries. */
+import { backlogParts } from './backlog.js';
+import { cpuBoundParts } from './cpu-bound.js';
+import { endToEndParts } from './end-to-end.js';
+import { fanInParts } from './fan-in.js';
+import type { Part } from './harness.js';
+import { latencyParts } from './latency.js';
+
+export const engineParts: readonly Part[] = [
+  ...endToEndParts,
+  ...latencyParts,
+  ...fanInParts,
+  ...cpuBoundParts,
+  ...backlogParts,
+];

@@ -1,0 +1,350 @@
+/** One job, as handlers and producers hold it. */
+import { checkDuration, checkObject, refuse } from './checks.js';
+import type { AddAnswer, AddItem, Connection, DependencyRecord, DlqReason, JobSnapshot } from './connection.js';
+import type { JobRef, JobStateOrUnknown } from './connection.js';
+import { JobNotFoundError, ValidationError } from './errors.js';
+import { type JobOptions, PRIORITY_MAX, PRIORITY_MIN } from './options.js';
+
+const NO_OPTIONS: JobOptions = Object.freeze({});
+const NO_STACKS: readonly string[] = Object.freeze([]);
+
+/** What changes while a job lives. An added job has none of it yet, so it isn't made for one. */
+type Details = Partial<
+  Pick<
+    JobSnapshot,
+    | 'progress'
+    | 'returnvalue'
+    | 'failedReason'
+    | 'stacktrace'
+    | 'attemptsMade'
+    | 'attemptsStarted'
+    | 'priority'
+    | 'delay'
+    | 'processedOn'
+    | 'finishedOn'
+    | 'deduplicated'
+    | 'dlq'
+  >
+>;
+
+/** A plain object with every field of a job: what `toJSON` returns. */
+export type JobJson<Data = unknown, Result = unknown> = Omit<JobSnapshot, 'queue' | 'state' | 'data' | 'returnvalue'> & {
+  queueName: string;
+  data: Data;
+  returnvalue: Result | undefined;
+};
+
+/**
+ * A job: what it carries, what became of it when it was read, and what can be done to it. The fields show the moment at which the
+ * job was added, read or claimed; `getState()` and `queue.getJob(id)` ask anew. Methods that change the job also change the fields
+ * of this object. All of them reject with `JobNotFoundError` or `JobRemovedError` when the record is gone, and with
+ * `EngineClosedError` after the engine was closed.
+ *
+ * @example
+ * const job = await queue.add('resize', { file: 'a.png' });
+ * await job.waitUntilFinished();
+ */
+export class Job<Data = any, Result = any, Name extends string = string> {
+  /** Unique in the engine when generated, in the queue when your own. */
+  readonly id: string;
+  readonly name: Name;
+  readonly queueName: string;
+  data: Data;
+  /** The options that were set, in their normalised form; what isn't there has its default (`JOB_DEFAULTS`). */
+  readonly opts: JobOptions;
+  /** Milliseconds since the epoch: when it was admitted. */
+  readonly timestamp: number;
+  readonly #connection: Connection;
+  #details: Details | undefined;
+
+  /** Made by the library. `details` may be a snapshot, which then belongs to this job. */
+  constructor(
+    connection: Connection,
+    queueName: string,
+    id: string,
+    name: Name,
+    data: Data,
+    opts: JobOptions | undefined,
+    timestamp: number,
+    details: Details | undefined,
+  ) {
+    this.id = id;
+    this.name = name;
+    this.queueName = queueName;
+    this.data = data;
+    this.opts = opts ?? NO_OPTIONS;
+    this.timestamp = timestamp;
+    this.#connection = connection;
+    this.#details = details;
+  }
+
+  // ---- what became of it ----------------------------------------------------------------------------------------------------
+
+  /** What `updateProgress` said last. */
+  get progress(): unknown {
+    return this.#details?.progress;
+  }
+
+  /** What the handler returned, once completed. */
+  get returnvalue(): Result | undefined {
+    return this.#details?.returnvalue as Result | undefined;
+  }
+
+  /** The message of the last failure; always a string, whatever was thrown. */
+  get failedReason(): string | undefined {
+    return this.#details?.failedReason;
+  }
+
+  /** The stacks of the last attempts that failed, at most `stackTraceLimit` of them, the oldest first. */
+  get stacktrace(): readonly string[] {
+    return this.#details?.stacktrace ?? NO_STACKS;
+  }
+
+  /** Runs that ended in failure. */
+  get attemptsMade(): number {
+    return this.#details?.attemptsMade ?? 0;
+  }
+
+  /** Runs that were started, this one included. */
+  get attemptsStarted(): number {
+    return this.#details?.attemptsStarted ?? 0;
+  }
+
+  get priority(): number {
+    return this.#details?.priority ?? this.opts.priority ?? 0;
+  }
+
+  /** Milliseconds. */
+  get delay(): number {
+    return this.#details?.delay ?? this.opts.delay ?? 0;
+  }
+
+  /** Milliseconds since the epoch: the start of its last run. */
+  get processedOn(): number | undefined {
+    return this.#details?.processedOn;
+  }
+
+  /** Milliseconds since the epoch. */
+  get finishedOn(): number | undefined {
+    return this.#details?.finishedOn;
+  }
+
+  /** True when `add` found the job already there (its `jobId` was known). */
+  get deduplicated(): boolean {
+    return this.#details?.deduplicated ?? false;
+  }
+
+  /** Why and when it entered the dead letter queue, and what its attempts died of. */
+  get dlq(): { reason: DlqReason; enteredAt: number; attempts: { at: number; error: string }[] } | undefined {
+    return this.#details?.dlq;
+  }
+
+  // ---- asking -----------------------------------------------------------------------------------------------------------------
+
+  /** `unknown` when there is no record any more. */
+  getState(): Promise<JobStateOrUnknown> {
+    return this.#connection.getState(this.queueName, this.#ref());
+  }
+
+  /** The lines that `log` kept, the oldest first. */
+  getLogs(): Promise<string[]> {
+    return this.#connection.getLogs(this.queueName, this.#ref());
+  }
+
+  /** The jobs this one depends on, in the order in which they were given, with what became of them. */
+  getDependencies(): Promise<DependencyRecord[]> {
+    return this.#connection.getDependencies(this.queueName, this.#ref());
+  }
+
+  /**
+   * The results of the dependencies that have completed: by id for jobs of this queue, by `queue:id` for others.
+   *
+   * @example
+   * const results = await job.getDependencyResults<number>();
+   * const sum = Object.values(results).reduce((a, b) => a + b, 0);
+   */
+  async getDependencyResults<T = any>(): Promise<Record<string, T>> {
+    const results: Record<string, T> = {};
+    for (const one of await this.getDependencies()) {
+      if (one.state === 'completed') results[this.#keyOf(one)] = one.result as T;
+    }
+    return results;
+  }
+
+  /** BullMQ's name of `getDependencyResults`. */
+  getChildrenValues<T = any>(): Promise<Record<string, T>> {
+    return this.getDependencyResults<T>();
+  }
+
+  /** Why the dependencies that can't complete any more can't: keyed as `getDependencyResults`. */
+  async getDependencyFailures(): Promise<Record<string, string>> {
+    const failures: Record<string, string> = {};
+    for (const one of await this.getDependencies()) {
+      if (one.failedReason !== undefined) failures[this.#keyOf(one)] = one.failedReason;
+    }
+    return failures;
+  }
+
+  /** BullMQ's name of `getDependencyFailures`. */
+  getIgnoredChildrenFailures(): Promise<Record<string, string>> {
+    return this.getDependencyFailures();
+  }
+
+  /**
+   * The job's result, as soon as it has one. Works for a job that has finished already.
+   *
+   * @param ttl Milliseconds after which to give up; none by default. BullMQ's form `(queueEvents, ttl)` is accepted; the events
+   *   aren't needed.
+   * @throws JobFailedError, JobCancelledError, JobRemovedError, JobNotFoundError, WaitTimeoutError
+   */
+  async waitUntilFinished(ttl?: number): Promise<Result>;
+  async waitUntilFinished(queueEvents: object | undefined, ttl?: number): Promise<Result>;
+  async waitUntilFinished(first?: number | object, second?: number): Promise<Result> {
+    const ttl = typeof first === 'number' ? first : second;
+    const timeout = ttl === undefined ? undefined : checkDuration(ttl, 'ttl');
+    const results = await this.#connection.finished(this.queueName, [this.#ref()], { timeout });
+    return results[0] as Result;
+  }
+
+  // ---- changing ---------------------------------------------------------------------------------------------------------------
+
+  /** Keeps `progress` (any value that can be stored) with the job and tells listeners. Only the last value is kept. */
+  async updateProgress(progress: unknown): Promise<void> {
+    await this.#connection.updateProgress(this.queueName, this.#ref(), progress);
+    this.#change().progress = progress;
+  }
+
+  /** Keeps a line of text, of which the last `keepLogs` (100) stay. Returns how many are kept now. */
+  async log(line: string): Promise<number> {
+    if (typeof line !== 'string') refuse('line', 'be a string', line);
+    return this.#connection.log(this.queueName, this.#ref(), line);
+  }
+
+  /** Exchanges the data. A run in progress keeps what it got. */
+  async updateData(data: Data): Promise<void> {
+    await this.#connection.updateData(this.queueName, this.#ref(), data);
+    this.data = data;
+  }
+
+  /**
+   * Takes a failed job out of the dead letter queue and runs it again, its attempts counted from zero.
+   *
+   * @throws ValidationError when it isn't failed.
+   */
+  async retry(): Promise<void> {
+    const ref = this.#ref();
+    if ((await this.#connection.retryFailed(this.queueName, [ref])) > 0) return;
+    const state = await this.getState();
+    if (state === 'unknown') throw new JobNotFoundError({ queue: this.queueName, jobId: this.id });
+    throw new ValidationError(`Job ${JSON.stringify(this.id)} is ${state}: only a failed job can be retried`, { path: 'job' });
+  }
+
+  /**
+   * Removes the record; waiters are rejected and dependents told. Returns false when there was none.
+   *
+   * @throws JobActiveError while it runs: cancel it first.
+   */
+  remove(): Promise<boolean> {
+    return this.#connection.remove(this.queueName, this.#ref());
+  }
+
+  /** Makes a delayed job ready now. */
+  promote(): Promise<void> {
+    return this.#connection.promote(this.queueName, this.#ref());
+  }
+
+  /** Changes the priority of a job that has not started; it goes to the tail of the new one, or with `lifo` to its head. */
+  async changePriority(change: number | { priority?: number | undefined; lifo?: boolean | undefined }): Promise<void> {
+    const wanted = checkPriorityChange(change, this.priority);
+    await this.#connection.changePriority(this.queueName, this.#ref(), wanted);
+    this.#change().priority = wanted.priority;
+  }
+
+  /** Lets a delayed job wait `delayMs` milliseconds from now instead. */
+  async changeDelay(delayMs: number): Promise<void> {
+    const delay = checkDuration(delayMs, 'delayMs');
+    await this.#connection.changeDelay(this.queueName, this.#ref(), delay);
+    this.#change().delay = delay;
+  }
+
+  /** Every field, as a plain object. */
+  toJSON(): JobJson<Data, Result> {
+    return {
+      id: this.id,
+      name: this.name,
+      queueName: this.queueName,
+      data: this.data,
+      opts: this.opts,
+      progress: this.progress,
+      returnvalue: this.returnvalue,
+      failedReason: this.failedReason,
+      stacktrace: [...this.stacktrace],
+      attemptsMade: this.attemptsMade,
+      attemptsStarted: this.attemptsStarted,
+      priority: this.priority,
+      delay: this.delay,
+      timestamp: this.timestamp,
+      processedOn: this.processedOn,
+      finishedOn: this.finishedOn,
+      deduplicated: this.deduplicated,
+      ...(this.dlq === undefined ? {} : { dlq: this.dlq }),
+    };
+  }
+
+  /** For the runner: what the end of a run changes in the object that listeners get. Not for users. */
+  static ended(job: Job, change: Pick<Details, 'returnvalue' | 'failedReason' | 'attemptsMade' | 'finishedOn'>): void {
+    Object.assign(job.#change(), change);
+  }
+
+  #ref(): JobRef {
+    return { id: this.id, queue: this.queueName };
+  }
+
+  #change(): Details {
+    this.#details ??= {};
+    return this.#details;
+  }
+
+  #keyOf({ queue, id }: DependencyRecord): string {
+    return queue === this.queueName ? id : `${queue}:${id}`;
+  }
+}
+
+/** @throws ValidationError */
+export function checkPriorityChange(change: unknown, current: number): { priority: number; lifo?: boolean } {
+  const { priority = current, lifo } =
+    typeof change === 'number' ? { priority: change } : (checkObject(change, 'change') as { priority?: unknown; lifo?: unknown });
+  if (typeof priority !== 'number' || (priority | 0) !== priority) {
+    refuse('priority', `be a whole number from ${PRIORITY_MIN} to ${PRIORITY_MAX}`, priority);
+  }
+  if (lifo !== undefined && typeof lifo !== 'boolean') refuse('lifo', 'be true or false', lifo);
+  return lifo === undefined ? { priority: priority | 0 } : { priority: priority | 0, lifo };
+}
+
+/** The job that a snapshot shows. The snapshot belongs to the job afterwards. */
+export function jobOfSnapshot<Data, Result, Name extends string>(
+  connection: Connection,
+  snapshot: JobSnapshot,
+): Job<Data, Result, Name> {
+  const { queue, id, name, data, opts, timestamp } = snapshot;
+  return new Job(connection, queue, id, name as Name, data as Data, opts, timestamp, snapshot);
+}
+
+/** The job that an `add` has made, or found (`deduplicated`). */
+export function jobOfAnswer<Data, Result, Name extends string>(
+  connection: Connection,
+  queueName: string,
+  item: AddItem,
+  answer: AddAnswer,
+): Job<Data, Result, Name> {
+  const { name, data, opts } = item;
+  if (!answer.deduplicated) {
+    return new Job(connection, queueName, answer.id, name as Name, data as Data, opts, answer.timestamp, undefined);
+  }
+  if (answer.existing !== undefined) {
+    answer.existing.deduplicated = true;
+    return jobOfSnapshot(connection, answer.existing);
+  }
+  const details = { deduplicated: true };
+  return new Job(connection, queueName, answer.id, name as Name, data as Data, opts, answer.timestamp, details);
+}

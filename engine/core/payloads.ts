@@ -1,0 +1,239 @@
+/**
+ * A job's payload block: a header of lengths, then id, name, options and data, so that the id and the name can be read, and the id
+ * compared by the core, without decoding the rest. And the blocks of results.
+ */
+import * as L from '../../core-wasm/assembly/layout.js';
+import { ValidationError } from '../../client/errors.js';
+import { decodePayload, encodePayload } from '../../client/payload.js';
+import type { JobOptions } from '../../client/options.js';
+import type { Block, Core } from './calls.js';
+
+const utf8 = new TextEncoder();
+const NO_BYTES = new Uint8Array(0);
+/** Names and options repeat from job to job: their bytes are kept. */
+const NAMES_KEPT = 1000;
+export const NO_OPTIONS: JobOptions = Object.freeze({});
+
+export interface JobContent {
+  readonly name: string;
+  /** '' for a generated id. */
+  readonly customId: string;
+  readonly opts: JobOptions | undefined;
+  readonly data: unknown;
+}
+
+/** Encodes into and decodes from one thread's view of the shared memory. */
+export class Payloads {
+  readonly #core: Core;
+  readonly #thread: number;
+  readonly #bytesMax: number;
+  readonly #buffer: Buffer;
+  readonly #header = new Uint8Array(L.P_CONTENT);
+  readonly #headerView = new DataView(this.#header.buffer);
+  readonly #nameBytes = new Map<string, Uint8Array>();
+  readonly #optionBytes = new WeakMap<object, Uint8Array>();
+  #lastName = '';
+  #lastNameBytes: Uint8Array = NO_BYTES;
+
+  constructor(core: Core, thread: number, bytesMax: number) {
+    this.#core = core;
+    this.#thread = thread;
+    this.#bytesMax = bytesMax;
+    this.#buffer = Buffer.from(core.handle.memory.buffer as unknown as ArrayBuffer, 0, core.u8.length);
+  }
+
+  // ---- writing ----------------------------------------------------------------------------------------------------------
+
+  /** A block of this thread's with the job in it; 0 when memory is full. Throws ValidationError for what can't be encoded. */
+  encodeJob(content: JobContent): Block {
+    const name = this.#bytesOfName(content.name);
+    const options = this.#bytesOfOptions(content.opts);
+    const id = content.customId === '' ? NO_BYTES : utf8.encode(content.customId);
+    // Last, since it lies in a scratch that the next call reuses.
+    const data = this.#bounded(encodePayload(content.data), 'data');
+    const ahead = L.P_CONTENT + id.length + name.length + options.length;
+    const core = this.#core;
+    const block = core.wasm.blockAlloc(this.#thread, ahead + data.length) >>> 0;
+    if (block === 0) return 0;
+    if (!core.isContiguous(block)) {
+      this.#writeParts(block, id, name, options, data);
+      return block;
+    }
+    core.u16[(block + L.P_ID_BYTES) >>> 1] = id.length;
+    core.u16[(block + L.P_NAME_BYTES) >>> 1] = name.length;
+    core.u32[(block + L.P_OPTION_BYTES) >>> 2] = options.length;
+    let at = block + L.P_CONTENT;
+    const u8 = core.u8;
+    if (id.length !== 0) u8.set(id, at);
+    at += id.length;
+    for (let i = 0; i < name.length; i++) u8[at + i] = name[i] as number;
+    at += name.length;
+    if (options.length !== 0) u8.set(options, at);
+    u8.set(data, at + options.length);
+    return block;
+  }
+
+  #bounded(bytes: Uint8Array, what: string): Uint8Array {
+    if (bytes.length <= this.#bytesMax) return bytes;
+    throw new ValidationError(
+      `${what} takes ${bytes.length} bytes encoded; the limit is ${this.#bytesMax}. Pass a reference (a path, a key) instead, or open the engine with a larger payloadLimit.`,
+      { path: what },
+    );
+  }
+
+  #writeParts(block: Block, id: Uint8Array, name: Uint8Array, options: Uint8Array, data: Uint8Array): void {
+    this.#headerView.setUint16(L.P_ID_BYTES, id.length, true);
+    this.#headerView.setUint16(L.P_NAME_BYTES, name.length, true);
+    this.#headerView.setUint32(L.P_OPTION_BYTES, options.length, true);
+    let at = 0;
+    for (const part of [this.#header, id, name, options, data]) {
+      this.#core.blockWrite(block, at, part);
+      at += part.length;
+    }
+  }
+
+  #bytesOfName(name: string): Uint8Array {
+    const known = this.#nameBytes.get(name);
+    if (known !== undefined) return known;
+    if (this.#nameBytes.size >= NAMES_KEPT) this.#nameBytes.clear();
+    const bytes = utf8.encode(name);
+    this.#nameBytes.set(name, bytes);
+    return bytes;
+  }
+
+  #bytesOfOptions(opts: JobOptions | undefined): Uint8Array {
+    if (opts === undefined) return NO_BYTES;
+    const known = this.#optionBytes.get(opts);
+    if (known !== undefined) return known;
+    // The id and the references have places of their own.
+    const { jobId: _id, dependsOn: _references, ...rest } = opts;
+    const bytes = Object.keys(rest).length === 0 ? NO_BYTES : encodePayload(rest).slice();
+    this.#optionBytes.set(opts, bytes);
+    return bytes;
+  }
+
+  /** A block with one value in it; 0 for `undefined`. */
+  encodeValue(value: unknown): Block | undefined {
+    if (value === undefined) return 0;
+    const block = this.#core.blockOf(this.#thread, encodePayload(value));
+    return block === 0 ? undefined : block;
+  }
+
+  /** As `encodeValue`, for a job's result: throws ValidationError when it can't be encoded or is over the payload limit. */
+  encodeResult(value: unknown): Block | undefined {
+    if (value === undefined) return 0;
+    const block = this.#core.blockOf(this.#thread, this.#bounded(encodePayload(value), 'result'));
+    return block === 0 ? undefined : block;
+  }
+
+  /** As `encodeValue`, from the engine's reserve if it must be: what is kept of a job that was admitted. */
+  encodeReserved(value: unknown): Block {
+    const bytes = encodePayload(value);
+    const block = this.#core.wasm.blockAllocReserved(bytes.length) >>> 0;
+    if (block !== 0) this.#core.blockWrite(block, 0, bytes);
+    return block;
+  }
+
+  /** A block with another job's id, name and options, and other data; 0 when memory is full. */
+  encodeData(payload: Block, data: unknown): Block {
+    const core = this.#core;
+    const ahead = core.blockRead(payload, 0, this.#dataStart(payload));
+    const bytes = this.#bounded(encodePayload(data), 'data');
+    const block = core.wasm.blockAlloc(this.#thread, ahead.length + bytes.length) >>> 0;
+    if (block === 0) return 0;
+    core.blockWrite(block, 0, ahead);
+    core.blockWrite(block, ahead.length, bytes);
+    return block;
+  }
+
+  /** The block of a remembered id: the id's bytes of `payload`, and a hash in place of the data. 0 when memory is full. */
+  encodeRemembered(payload: Block, hash: Uint8Array): Block {
+    const core = this.#core;
+    const id = core.blockRead(payload, L.P_CONTENT, this.idBytes(payload));
+    const block = core.wasm.blockAllocReserved(L.P_CONTENT + id.length + hash.length) >>> 0;
+    if (block === 0) return 0;
+    core.u16[(block + L.P_ID_BYTES) >>> 1] = id.length;
+    core.u16[(block + L.P_NAME_BYTES) >>> 1] = 0;
+    core.u32[(block + L.P_OPTION_BYTES) >>> 2] = 0;
+    core.u8.set(id, block + L.P_CONTENT);
+    core.u8.set(hash, block + L.P_CONTENT + id.length);
+    return block;
+  }
+
+  // ---- reading ----------------------------------------------------------------------------------------------------------
+
+  name(block: Block): string {
+    const start = block + L.P_CONTENT + this.idBytes(block);
+    return this.#text(start, this.#core.u16[(block + L.P_NAME_BYTES) >>> 1] as number);
+  }
+
+  idBytes(block: Block): number {
+    return this.#core.u16[(block + L.P_ID_BYTES) >>> 1] as number;
+  }
+
+  customId(block: Block): string {
+    const start = block + L.P_CONTENT;
+    return this.#buffer.toString('utf8', start, start + this.idBytes(block));
+  }
+
+  /** Names lie in the first part of a block, and the same few come again and again. */
+  #text(start: number, length: number): string {
+    const last = this.#lastNameBytes;
+    const u8 = this.#core.u8;
+    let same = last.length === length;
+    for (let i = 0; same && i < length; i++) same = u8[start + i] === last[i];
+    if (same) return this.#lastName;
+    this.#lastNameBytes = u8.slice(start, start + length);
+    this.#lastName = this.#buffer.toString('utf8', start, start + length);
+    return this.#lastName;
+  }
+
+  #optionsStart(block: Block): number {
+    const { u16 } = this.#core;
+    return L.P_CONTENT + (u16[(block + L.P_ID_BYTES) >>> 1] as number) + (u16[(block + L.P_NAME_BYTES) >>> 1] as number);
+  }
+
+  opts(block: Block): JobOptions {
+    const length = this.#core.u32[(block + L.P_OPTION_BYTES) >>> 2] as number;
+    if (length === 0) return NO_OPTIONS;
+    return this.#decode(block, this.#optionsStart(block), length) as JobOptions;
+  }
+
+  #dataStart(block: Block): number {
+    return this.#optionsStart(block) + (this.#core.u32[(block + L.P_OPTION_BYTES) >>> 2] as number);
+  }
+
+  data(block: Block): unknown {
+    const start = this.#dataStart(block);
+    return this.#decode(block, start, this.#core.blockLength(block) - start);
+  }
+
+  /** The encoded data, copied: to compare or to hash. */
+  dataBytes(block: Block): Uint8Array {
+    const start = this.#dataStart(block);
+    return this.#core.blockRead(block, start, this.#core.blockLength(block) - start);
+  }
+
+  value(block: Block): unknown {
+    return block === 0 ? undefined : this.#decode(block, 0, this.#core.blockLength(block));
+  }
+
+  #decode(block: Block, offset: number, length: number): unknown {
+    const core = this.#core;
+    if (core.isContiguous(block)) return decodePayload(core.u8, block + offset, block + offset + length);
+    return decodePayload(core.blockRead(block, offset, length), 0, length);
+  }
+
+  /** Writes text where the core can compare it, runs `use(address, bytes)`, and frees it. */
+  withText<T>(text: string, use: (address: number, bytes: number) => T): T {
+    const bytes = utf8.encode(text);
+    const block = this.#core.wasm.blockAllocReserved(Math.max(1, bytes.length)) >>> 0;
+    if (block === 0) throw new RangeError('no memory is left even in the reserve');
+    this.#core.u8.set(bytes, block);
+    try {
+      return use(block, bytes.length);
+    } finally {
+      this.#core.wasm.blockFree(block);
+    }
+  }
+}

@@ -1,0 +1,225 @@
+/** The engine: owns the memory, the queues, the clock's alarm, the events and the threads. */
+import { EventEmitter } from 'node:events';
+import type { Connection } from '../client/connection.js';
+import { EngineClosedError } from '../client/errors.js';
+import { Core, L } from './core/index.js';
+import { createMemory, pagesFor } from './core/memory.js';
+import { Payloads } from './core/payloads.js';
+import { EventLog } from './events/log.js';
+import { InProcessConnection } from './in-process.js';
+import { counts } from './jobs/control.js';
+import { Waiters } from './jobs/waiters.js';
+import { LocalRuns } from './local-claims.js';
+import { type EngineOptions, type ResolvedOptions, resolveEngineOptions } from './options.js';
+import { QueueTable } from './queues.js';
+import type { EngineState } from './state.js';
+import { Alarm } from './upkeep/alarm.js';
+import { KeepAlive } from './upkeep/keep-alive.js';
+import { runTimers } from './upkeep/timers.js';
+
+/** Between two rounds of upkeep (memory of retired structures, the event log). */
+const UPKEEP_MS = 1000;
+const DLQ_JOBS = 100_000;
+const DLQ_AGE_MS = 30 * 86_400_000;
+
+export interface EngineStats {
+  /** Bytes of shared memory in use, of `maxMemory`. */
+  readonly memory: { readonly used: number; readonly max: number };
+  /** Jobs of which the engine holds a record, in whatever state. */
+  readonly jobs: number;
+  readonly queues: number;
+  readonly threads: number;
+  /** Events since the engine was opened. */
+  readonly events: number;
+}
+
+export interface Closable {
+  close(opts?: { timeout?: number; onTimeout?: 'requeue' | 'wait' | 'fail' }): Promise<void>;
+}
+
+/**
+ * A job engine in this process. Most programs never open one: `new Queue('emails')` uses `Engine.default()`.
+ *
+ * Events: `warning(message, code)`.
+ *
+ * @example
+ * const engine = await Engine.open({ maxMemory: 256 * 1024 * 1024 });
+ * const queue = new Queue('emails', { connection: engine });
+ * await engine.close();
+ */
+export class Engine extends EventEmitter {
+  /** How Queue, Worker and the others reach it. */
+  readonly connection: Connection;
+  readonly #state: EngineState;
+  readonly #keepAlive: KeepAlive;
+  readonly #closables = new Set<Closable>();
+  #upkeep: NodeJS.Timeout | undefined;
+  #unlisten: (() => void)[] = [];
+  #closing: Promise<void> | undefined;
+
+  private constructor(options: ResolvedOptions) {
+    super();
+    this.#keepAlive = new KeepAlive();
+    const runs = new LocalRuns();
+    this.#state = createState(options, this.#keepAlive, runs, (message, code) => this.#warn(message, code));
+    this.connection = new InProcessConnection(this.#state, runs);
+    this.#upkeep = setInterval(() => this.#tidy(), UPKEEP_MS);
+    this.#upkeep.unref();
+    this.#listen(options);
+  }
+
+  /**
+   * Opens an engine in memory.
+   *
+   * @throws ValidationError for options that it doesn't know or can't honour.
+   */
+  static async open(opts?: EngineOptions): Promise<Engine> {
+    return new Engine(resolveEngineOptions(opts));
+  }
+
+  /** For the parts of the package that register what must be closed first. */
+  get state(): EngineState {
+    return this.#state;
+  }
+
+  /** Adds something that `close` closes before the engine itself. */
+  adopt(closable: Closable): void {
+    this.#closables.add(closable);
+  }
+
+  release(closable: Closable): void {
+    this.#closables.delete(closable);
+  }
+
+  #warn(message: string, code: string): void {
+    if (this.listenerCount('warning') > 0) this.emit('warning', message, code);
+    else process.emitWarning(message, { code });
+  }
+
+  #listen({ clock, handleSignals }: ResolvedOptions): void {
+    if (clock.onJump !== undefined) {
+      const mirror = () => {
+        this.#state.core.f64[L.H_CLOCK >>> 3] = clock.now();
+      };
+      mirror();
+      this.#state.core.u32[L.H_CLOCK_MODE >>> 2] = 1;
+      this.#unlisten.push(clock.onJump(mirror));
+    }
+    if (handleSignals) {
+      for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+        const handle = () => void this.close().finally(() => process.kill(process.pid, signal));
+        process.once(signal, handle);
+        this.#unlisten.push(() => process.removeListener(signal, handle));
+      }
+    }
+  }
+
+  #tidy(): void {
+    this.#state.core.wasm.limboAdvance();
+    this.#state.core.wasm.sealedCollect();
+    this.#state.events.upkeep(this.#state.clock.now());
+  }
+
+  /** Figures of this moment. */
+  stats(): EngineStats {
+    const { core, queues, limits, events } = this.#state;
+    const names = [...queues.all()];
+    let threads = 0;
+    for (let thread = L.ENGINE_THREAD + 1; thread < L.THREADS_MAX; thread++) {
+      if (core.u32[(L.THREADS_AT + thread * L.THREAD_BYTES + L.T_STATE) >>> 2] === L.THREAD_LIVE) threads++;
+    }
+    return {
+      memory: { used: core.usedBytes(), max: limits.memoryBytes },
+      jobs: core.u32[L.H_SLOTS_LIVE >>> 2] as number,
+      queues: names.length,
+      threads,
+      events: events.last,
+    };
+  }
+
+  /** Whether the engine takes jobs, and if not, why. */
+  health(): { ok: boolean; reason?: string } {
+    if (this.#state.closed) return { ok: false, reason: 'closed' };
+    const { used, max } = this.stats().memory;
+    return used < max * 0.95 ? { ok: true } : { ok: false, reason: `memory is nearly full: ${used} of ${max} bytes` };
+  }
+
+  /** The queues by name, with their counts. */
+  queues(): { name: string; paused: boolean; counts: ReturnType<typeof counts> }[] {
+    return [...this.#state.queues.all()].map((queue) => ({
+      name: queue.name,
+      paused: queue.paused,
+      counts: counts(this.#state, queue),
+    }));
+  }
+
+  /**
+   * Closes its workers (their jobs finish or are given back, as `Worker.close` says), then the engine. Whoever still waits for a
+   * result gets EngineClosedError. Calling it again gives the same promise.
+   */
+  close(opts?: { timeout?: number; onTimeout?: 'requeue' | 'wait' | 'fail' }): Promise<void> {
+    this.#closing ??= this.#close(opts);
+    return this.#closing;
+  }
+
+  async #close(opts: { timeout?: number; onTimeout?: 'requeue' | 'wait' | 'fail' } | undefined): Promise<void> {
+    await Promise.allSettled([...this.#closables].map((closable) => closable.close(opts)));
+    const state = this.#state;
+    state.closed = true;
+    state.alarm.stop();
+    clearInterval(this.#upkeep);
+    for (const end of this.#unlisten) end();
+    state.waiters.rejectAll(new EngineClosedError());
+    this.#keepAlive.stop();
+    this.emit('closed');
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+function createState(
+  options: ResolvedOptions,
+  keepAlive: KeepAlive,
+  runs: LocalRuns,
+  warn: (message: string, code: string) => void,
+): EngineState {
+  const { clock, random } = options;
+  const core = Core.format(createMemory(), pagesFor(options.maxMemory));
+  const state: EngineState = {
+    core,
+    clock,
+    random,
+    warn,
+    keepAlive,
+    payloads: new Payloads(core, L.ENGINE_THREAD, options.payloadLimit),
+    queues: new QueueTable(core, options.maxMemory),
+    events: new EventLog(Date.now().toString(36), options.eventsKept, (error) => reportListener(error)),
+    waiters: new Waiters(clock, keepAlive),
+    alarm: new Alarm(core, clock, () => runTimers(state)),
+    limits: {
+      memoryBytes: options.maxMemory,
+      payloadBytes: options.payloadLimit,
+      idempotencyIds: options.idempotencyMax,
+      dlqJobs: DLQ_JOBS,
+      dlqAgeMs: DLQ_AGE_MS,
+      threadsMax: options.threadsMax,
+    },
+    owners: [undefined, runs],
+    closed: false,
+    remembered: 0,
+    reportStarts: () => reportStarts(state),
+  };
+  return state;
+}
+
+/** While somebody reads events, threads tell of every start. */
+function reportStarts(state: EngineState): void {
+  for (const queue of state.queues.all()) state.core.wasm.queueFlags(queue.address, L.QUEUE_REPORT_START, 0);
+}
+
+/** An event listener of the user's threw: told like any uncaught error would be, but it stops nothing. */
+function reportListener(error: unknown): void {
+  process.emitWarning(error instanceof Error ? error : new Error(String(error)), { code: 'FLASHQ_LISTENER_ERROR' });
+}

@@ -1,0 +1,199 @@
+/** The `Connection` of an engine in its own process and on its own thread: every method is a call of a part of the engine. */
+import type * as C from '../client/connection.js';
+import { EngineClosedError } from '../client/errors.js';
+import { admit } from './jobs/admission.js';
+import * as control from './jobs/control.js';
+import { dependencyRecords } from './jobs/dependencies.js';
+import { visibleState } from './jobs/records.js';
+import { mustResolve, visibleSlot } from './jobs/references.js';
+import { awaitJobs, awaitOne } from './jobs/waiting.js';
+import { LocalClaims, type LocalRuns } from './local-claims.js';
+import type { QueueEntry } from './queues.js';
+import { configureQueue, pauseQueue } from './queue-control.js';
+import { announce, type EngineState } from './state.js';
+import { openThreadWorker } from './threads/thread-pool.js';
+
+export class InProcessConnection implements C.Connection {
+  readonly attached = false;
+  readonly description = 'the engine in this process';
+  readonly state: EngineState;
+  readonly #runs: LocalRuns;
+
+  constructor(state: EngineState, runs: LocalRuns) {
+    this.state = state;
+    this.#runs = runs;
+  }
+
+  /** The queue, made on first use. */
+  #queue(name: string): QueueEntry {
+    if (this.state.closed) throw new EngineClosedError();
+    return this.state.queues.open(name);
+  }
+
+  async add(queue: string, items: readonly C.AddItem[], opts: { atomic: boolean }): Promise<C.AddAnswer[]> {
+    return admit(this.state, this.#queue(queue), items, opts.atomic);
+  }
+
+  async addAndWait(queue: string, item: C.AddItem, opts: { timeout?: number | undefined }): Promise<unknown> {
+    const [answer] = admit(this.state, this.#queue(queue), [item], true);
+    return awaitOne(this.state, queue, { id: (answer as C.AddAnswer).id, queue }, opts.timeout);
+  }
+
+  finished(queue: string, refs: readonly C.JobRef[], opts: { timeout?: number | undefined; settled: true }): Promise<C.SettledResult[]>;
+  finished(queue: string, refs: readonly C.JobRef[], opts: { timeout?: number | undefined; settled?: false }): Promise<unknown[]>;
+  async finished(queue: string, refs: readonly C.JobRef[], opts: { timeout?: number | undefined; settled?: boolean }): Promise<unknown[]> {
+    this.#queue(queue);
+    return awaitJobs(this.state, queue, refs, opts.timeout, opts.settled === true);
+  }
+
+  async getJobs(queue: string, refs: readonly C.JobRef[]): Promise<(C.JobSnapshot | undefined)[]> {
+    this.#queue(queue);
+    return control.getJobs(this.state, queue, refs);
+  }
+
+  async getState(queue: string, ref: C.JobRef): Promise<C.JobStateOrUnknown> {
+    this.#queue(queue);
+    const slot = visibleSlot(this.state, queue, ref);
+    return slot === 0 ? 'unknown' : visibleState(this.state, slot);
+  }
+
+  async getCounts(queue: string): Promise<C.JobCounts> {
+    return control.counts(this.state, this.#queue(queue));
+  }
+
+  async getDependencies(queue: string, ref: C.JobRef): Promise<C.DependencyRecord[]> {
+    this.#queue(queue);
+    return dependencyRecords(this.state, mustResolve(this.state, queue, ref));
+  }
+
+  async explain(queue: string, ref: C.JobRef): Promise<C.Explanation> {
+    this.#queue(queue);
+    return control.explain(this.state, queue, ref);
+  }
+
+  async getLogs(queue: string, ref: C.JobRef): Promise<string[]> {
+    this.#queue(queue);
+    return control.getLogs(this.state, queue, ref);
+  }
+
+  async cancel(queue: string, ref: C.JobRef, reason: string | undefined): Promise<'cancelled' | 'aborting' | 'finished'> {
+    this.#queue(queue);
+    return control.cancel(this.state, queue, ref, reason);
+  }
+
+  async remove(queue: string, ref: C.JobRef): Promise<boolean> {
+    this.#queue(queue);
+    return control.remove(this.state, queue, ref);
+  }
+
+  async promote(queue: string, ref: C.JobRef): Promise<void> {
+    this.#queue(queue);
+    control.promote(this.state, queue, ref);
+  }
+
+  async changePriority(queue: string, ref: C.JobRef, opts: { priority: number; lifo?: boolean }): Promise<void> {
+    const entry = this.#queue(queue);
+    control.changePriority(this.state, queue, ref, opts.priority, opts.lifo === true);
+    announce(this.state, entry, 1);
+  }
+
+  async changeDelay(queue: string, ref: C.JobRef, delayMs: number): Promise<void> {
+    this.#queue(queue);
+    control.changeDelay(this.state, queue, ref, delayMs);
+  }
+
+  async updateData(queue: string, ref: C.JobRef, data: unknown): Promise<void> {
+    const entry = this.#queue(queue);
+    control.updateData(this.state, queue, ref, data);
+    announce(this.state, entry, 1);
+  }
+
+  async updateProgress(queue: string, ref: C.JobRef, progress: unknown): Promise<void> {
+    this.#queue(queue);
+    control.updateProgress(this.state, queue, ref, progress);
+  }
+
+  async log(queue: string, ref: C.JobRef, line: string): Promise<number> {
+    this.#queue(queue);
+    return control.addLog(this.state, queue, ref, line);
+  }
+
+  async retryFailed(queue: string, refs: readonly C.JobRef[] | undefined): Promise<number> {
+    return control.retryFailed(this.state, this.#queue(queue), refs);
+  }
+
+  async listFailed(queue: string, offset: number, count: number): Promise<C.JobSnapshot[]> {
+    return control.listFailed(this.state, this.#queue(queue), offset, count);
+  }
+
+  async moveToDlq(queue: string, ref: C.JobRef, reason: string): Promise<void> {
+    this.#queue(queue);
+    control.moveToDlq(this.state, queue, ref, reason);
+  }
+
+  pause(queue: string): Promise<void> {
+    return this.#call(() => pauseQueue(this.state, this.#queue(queue)));
+  }
+
+  async resume(queue: string): Promise<void> {
+    control.setPaused(this.state, this.#queue(queue), false);
+  }
+
+  async isPaused(queue: string): Promise<boolean> {
+    return this.#queue(queue).paused;
+  }
+
+  async drain(queue: string, opts: { delayed: boolean; blocked: boolean }): Promise<void> {
+    control.drain(this.state, this.#queue(queue), opts);
+  }
+
+  async obliterate(queue: string, opts: C.RemovalOptions): Promise<void> {
+    const entry = this.#queue(queue);
+    await pauseQueue(this.state, entry);
+    try {
+      control.obliterate(this.state, entry, opts.force === true);
+    } finally {
+      control.setPaused(this.state, entry, false);
+    }
+  }
+
+  configure(queue: string, config: C.QueueConfig): Promise<void> {
+    return this.#call(() => configureQueue(this.state, this.#queue(queue), config));
+  }
+
+  async getConfig(queue: string): Promise<C.QueueConfig> {
+    return { ...this.#queue(queue).config };
+  }
+
+  async subscribe(queue: string, after: string | undefined, listener: (event: C.QueueEvent) => void): Promise<C.EventSubscription> {
+    if (this.state.closed) throw new EngineClosedError();
+    const subscription = this.state.events.subscribe(queue, after, listener);
+    this.state.reportStarts();
+    return subscription;
+  }
+
+  async openClaims(queue: string, opts: C.ClaimOptions, sink: C.ClaimSink): Promise<C.ClaimSource> {
+    return new LocalClaims(this.state, this.#queue(queue), this.#runs, opts, sink);
+  }
+
+  openThreads(spec: C.ThreadWorkerSpec): Promise<C.ThreadWorkerLink> {
+    return this.#call(() => {
+      this.#queue(spec.queue);
+      return openThreadWorker(this.state, spec);
+    });
+  }
+
+  /** Nothing of a connection throws: it rejects. */
+  async #call<T>(run: () => Promise<T>): Promise<T> {
+    return run();
+  }
+
+  now(): number {
+    return this.state.clock.now();
+  }
+
+  random(): number {
+    return this.state.random();
+  }
+}
+

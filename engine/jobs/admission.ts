@@ -1,0 +1,350 @@
+/**
+ * Admission: from items to jobs, in three steps: (1) everything that can be refused is checked and encoded, (2) slots are made,
+ * which only full memory can stop, and (3) the jobs become ready, delayed or blocked, which nothing can stop. So an atomic call is
+ * all or nothing, and of a call that is not atomic only the refused items are missing.
+ */
+import type { AddAnswer, AddItem } from '../../client/connection.js';
+import { BulkError, DuplicateJobError, EngineFullError } from '../../client/errors.js';
+import { JOB_DEFAULTS, type JobOptions } from '../../client/options.js';
+import { type Block, L, type Slot } from '../core/index.js';
+import type { QueueEntry } from '../queues.js';
+import type { EngineState } from '../state.js';
+import { announce, flagsOf, idOf, tell } from '../state.js';
+import { applyPolicy, connect, dropDependencies, firstFailed } from './dependencies.js';
+import { discard, hashOf } from './endings.js';
+import { HAS_DEPENDENCIES, OWN_RETENTION, policyFlags } from './flags.js';
+import { type Plan, planDependencies } from './plans.js';
+import { finalState, snapshot } from './records.js';
+import { leaveSuspects } from './settle.js';
+
+/** One item on its way: encoded, and either new, or a job that is there. */
+export interface Entry {
+  readonly block: Block;
+  readonly opts: JobOptions | undefined;
+  error?: Error;
+  /** The job of the same id that was there; with `replace` it is given the new payload. */
+  existing?: Slot;
+  replace?: boolean;
+  /** The earlier item of this call with the same id. */
+  twin?: Entry;
+  plan?: Plan;
+  slot: Slot;
+}
+
+/** Adds jobs. Atomic: throws BulkError (a single item: its own error) and has added nothing; else errors stand in the answers. */
+export function admit(state: EngineState, queue: QueueEntry, items: readonly AddItem[], atomic: boolean): AddAnswer[] {
+  const first = items[0];
+  if (items.length === 1 && first !== undefined && isSimple(first.opts)) return [admitSimple(state, queue, first)];
+  const entries: Entry[] = new Array(items.length);
+  for (let i = 0; i < items.length; i++) entries[i] = encode(state, items[i] as AddItem);
+  return admitEntries(state, queue, entries, atomic);
+}
+
+/** As `admit`, for payloads that another thread has encoded. The blocks are the engine's: kept or freed. */
+export function admitBlocks(
+  state: EngineState,
+  queue: QueueEntry,
+  items: readonly { readonly block: Block; readonly opts: JobOptions | undefined }[],
+  atomic: boolean,
+): AddAnswer[] {
+  const entries = items.map(({ block, opts }): Entry => ({ block, opts, slot: 0 }));
+  return admitEntries(state, queue, entries, atomic);
+}
+
+function isSimple(opts: JobOptions | undefined): boolean {
+  return opts === undefined || (opts.jobId === undefined && opts.dependsOn === undefined);
+}
+
+function full(state: EngineState): EngineFullError {
+  return new EngineFullError({ limitBytes: state.limits.memoryBytes });
+}
+
+/** The most frequent call: one job without id and references. */
+function admitSimple(state: EngineState, queue: QueueEntry, item: AddItem): AddAnswer {
+  const block = state.payloads.encodeJob({ name: item.name, customId: '', opts: item.opts, data: item.data });
+  if (block === 0) throw full(state);
+  const now = state.clock.now();
+  const slot = create(state, queue, block, item.opts, now);
+  if (slot === 0) {
+    state.core.wasm.blockFree(block);
+    throw full(state);
+  }
+  start(state, slot, item.opts, now);
+  announce(state, queue, 1);
+  return { id: `j${state.core.number(slot)}`, deduplicated: false, timestamp: item.opts?.timestamp ?? now };
+}
+
+function encode(state: EngineState, item: AddItem): Entry {
+  const { name, opts, data } = item;
+  try {
+    const block = state.payloads.encodeJob({ name, customId: opts?.jobId ?? '', opts, data });
+    return block === 0 ? { block: 0, opts, slot: 0, error: full(state) } : { block, opts, slot: 0 };
+  } catch (error) {
+    return { block: 0, opts, slot: 0, error: error as Error };
+  }
+}
+
+function admitEntries(state: EngineState, queue: QueueEntry, entries: Entry[], atomic: boolean): AddAnswer[] {
+  const byId = new Map<string, Entry>();
+  for (const entry of entries) if (entry.error === undefined && entry.opts?.jobId !== undefined) resolveId(state, queue, entry, byId);
+  planDependencies(state, queue, entries, byId);
+  if (atomic) refuseIfAny(state, entries);
+  const now = state.clock.now();
+  for (const entry of entries) {
+    if (!isNew(entry)) continue;
+    entry.slot = create(state, queue, entry.block, entry.opts, now);
+    if (entry.slot === 0) entry.error = full(state);
+  }
+  for (const entry of entries) link(state, entry);
+  if (atomic) refuseIfAny(state, entries);
+  for (const entry of entries) if (entry.error !== undefined) undo(state, entry);
+  startAll(state, queue, entries, now);
+  return entries.map((entry) => answer(state, entry, now));
+}
+
+function isNew(entry: Entry): boolean {
+  return entry.error === undefined && entry.existing === undefined && entry.twin === undefined;
+}
+
+/** Frees what a refused item holds. */
+function undo(state: EngineState, entry: Entry): void {
+  const { core } = state;
+  if (entry.slot !== 0 && entry.existing === undefined) {
+    dropDependencies(state, entry.slot);
+    core.wasm.jobRemove(entry.slot); // frees the block too
+  } else if (entry.block !== 0) core.wasm.blockFree(entry.block);
+}
+
+function refuseIfAny(state: EngineState, entries: readonly Entry[]): void {
+  const errors: { index: number; error: Error }[] = [];
+  for (const [index, { error }] of entries.entries()) if (error !== undefined) errors.push({ index, error });
+  if (errors.length === 0) return;
+  // Dependents before their dependencies, so that no record is still pinned when its turn comes.
+  for (const entry of [...entries].reverse()) if (entry.slot !== 0 && entry.existing === undefined) dropDependencies(state, entry.slot);
+  for (const entry of entries) undo(state, entry);
+  if (entries.length === 1) throw (errors[0] as { error: Error }).error;
+  throw new BulkError(errors);
+}
+
+// ---- ids that are there ----------------------------------------------------------------------------------------------------
+
+function resolveId(state: EngineState, queue: QueueEntry, entry: Entry, byId: Map<string, Entry>): void {
+  const opts = entry.opts as JobOptions;
+  const id = opts.jobId as string;
+  const twin = byId.get(id);
+  if (twin !== undefined) {
+    if (opts.onDuplicate === 'error') entry.error = new DuplicateJobError({ queue: queue.name, jobId: id });
+    else entry.twin = twin;
+    return;
+  }
+  byId.set(id, entry);
+  const { core } = state;
+  const slot = core.wasm.findId(queue.address, entry.block + L.P_CONTENT, state.payloads.idBytes(entry.block)) >>> 0;
+  if (slot === 0) return;
+  const raw = core.state(slot);
+  const finished = raw >= L.STATE_COMPLETED;
+  switch (opts.onDuplicate ?? JOB_DEFAULTS.onDuplicate) {
+    case 'error':
+      entry.error = new DuplicateJobError({ queue: queue.name, jobId: id, state: finalState(state, slot) });
+      return;
+    case 'replace':
+      entry.replace = raw === L.STATE_WAITING || raw === L.STATE_DELAYED || raw === L.STATE_BLOCKED;
+      entry.existing = slot;
+      return;
+    case 'rerun':
+      if (finished) return; // made anew; the old record goes when this one starts
+      entry.existing = slot;
+      return;
+    default:
+      entry.existing = slot;
+  }
+}
+
+/** Gives a job that has not started another payload and other options. False when its run came first. */
+function replace(state: EngineState, slot: Slot, entry: Entry, now: number): boolean {
+  const { core } = state;
+  if (core.state(slot) === L.STATE_WAITING && core.wasm.jobWithdraw(slot, L.STATE_BLOCKED) === 0) return false;
+  leaveSuspects(state, slot);
+  dropDependencies(state, slot);
+  core.wasm.jobReplacePayload(slot, entry.block);
+  const opts = entry.opts;
+  core.setField(slot, L.S_PRIORITY, (opts?.priority ?? 0) >>> 0);
+  core.setField(slot, L.S_FLAGS, (flagsOf(state, slot) & ~REPLACED_FLAGS) | flagsFor(opts));
+  core.setTime(slot, L.S_EXPIRY, expiryOf(opts, now));
+  tell(state, slot, 'replaced');
+  return true;
+}
+
+/** What `flagsFor` sets. */
+const REPLACED_FLAGS = L.FLAG_LIFO | L.FLAG_REPORT_START | L.FLAG_OPTIONS | OWN_RETENTION | policyFlags('wait') | policyFlags('cancel');
+
+// ---- slots -----------------------------------------------------------------------------------------------------------------
+
+function flagsFor(opts: JobOptions | undefined): number {
+  if (opts === undefined) return 0;
+  let flags = L.FLAG_OPTIONS | policyFlags(opts.onDependencyFailure);
+  if (opts.lifo === true) flags |= L.FLAG_LIFO;
+  if (opts.timeout !== undefined && opts.timeout > 0) flags |= L.FLAG_REPORT_START;
+  if (opts.removeOnComplete !== undefined || opts.removeOnFail !== undefined) flags |= OWN_RETENTION;
+  if (opts.jobId !== undefined) flags |= L.FLAG_CUSTOM_ID;
+  return flags;
+}
+
+function expiryOf(opts: JobOptions | undefined, now: number): number {
+  return opts?.ttl === undefined || opts.ttl === 0 ? 0 : now + (opts.delay ?? 0) + opts.ttl;
+}
+
+function create(state: EngineState, queue: QueueEntry, block: Block, opts: JobOptions | undefined, now: number): Slot {
+  const { core } = state;
+  if (opts === undefined) return core.wasm.jobCreate(queue.address, 0, 0, block, now, 0) >>> 0;
+  if (opts.onDuplicate === 'rerun' && opts.jobId !== undefined) removeFinished(state, queue, block);
+  return core.wasm.jobCreate(queue.address, opts.priority ?? 0, flagsFor(opts), block, opts.timestamp ?? now, expiryOf(opts, now)) >>> 0;
+}
+
+/** The finished job that is run again under its id makes way for the new one. */
+function removeFinished(state: EngineState, queue: QueueEntry, block: Block): void {
+  const slot = state.core.wasm.findId(queue.address, block + L.P_CONTENT, state.payloads.idBytes(block)) >>> 0;
+  if (slot === 0) return;
+  dropDependencies(state, slot);
+  discard(state, slot);
+}
+
+/** Connects a new job to its dependencies, whose slots are all there now. */
+function link(state: EngineState, entry: Entry): void {
+  const { plan } = entry;
+  if (plan === undefined || !isNew(entry)) return;
+  const slots: Slot[] = [];
+  for (const { slot, entry: other } of plan) {
+    const dependency = other === undefined ? slot : (other.existing ?? other.slot);
+    if (dependency !== 0) slots.push(dependency);
+  }
+  if (connect(state, entry.slot, slots) === false) entry.error = full(state);
+}
+
+// ---- starting --------------------------------------------------------------------------------------------------------------
+
+/** Many jobs of one priority in a row are made reachable with one walk up the heap. */
+function startAll(state: EngineState, queue: QueueEntry, entries: readonly Entry[], now: number): void {
+  const { core } = state;
+  let quiet: number | undefined;
+  let ready = 0;
+  for (const entry of entries) {
+    if (entry.error !== undefined || entry.twin !== undefined) continue;
+    if (entry.existing !== undefined) {
+      restart(state, queue, entry, now);
+      continue;
+    }
+    const { slot, opts } = entry;
+    const priority = opts?.priority ?? 0;
+    if (quiet !== undefined && quiet !== priority) core.wasm.queueMark(queue.address, quiet);
+    quiet = undefined;
+    if (canBeQuiet(state, slot, opts)) {
+      core.wasm.jobReadyQuiet(slot);
+      tellAdded(state, slot, 'waiting');
+      quiet = priority;
+      ready++;
+    } else if (start(state, slot, opts, now)) ready++;
+  }
+  if (quiet !== undefined) core.wasm.queueMark(queue.address, quiet);
+  if (ready !== 0) announce(state, queue, ready);
+}
+
+function canBeQuiet(state: EngineState, slot: Slot, opts: JobOptions | undefined): boolean {
+  if (opts === undefined) return true;
+  return opts.lifo !== true && !((opts.delay ?? 0) > 0) && (flagsOf(state, slot) & HAS_DEPENDENCIES) === 0;
+}
+
+function restart(state: EngineState, queue: QueueEntry, entry: Entry, now: number): void {
+  const slot = entry.existing as Slot;
+  if (entry.replace !== true) {
+    compare(state, slot, entry);
+    state.core.wasm.blockFree(entry.block);
+    return;
+  }
+  if (!replace(state, slot, entry, now)) {
+    state.core.wasm.blockFree(entry.block);
+    return;
+  }
+  entry.replace = false;
+  if (entry.plan !== undefined) {
+    entry.slot = slot;
+    delete entry.existing;
+    link(state, entry);
+    entry.existing = slot;
+  }
+  start(state, slot, entry.opts, now);
+  announce(state, queue, 1);
+}
+
+/** Another payload under the same id is told as an event. */
+function compare(state: EngineState, slot: Slot, entry: Entry): void {
+  const { core, payloads, events } = state;
+  tell(state, slot, 'deduplicated');
+  if (!events.recording) return;
+  const mine = payloads.dataBytes(entry.block);
+  const theirs = payloads.dataBytes(core.field(slot, L.S_PAYLOAD));
+  const remembered = core.state(slot) === L.STATE_REMEMBERED;
+  if (Buffer.compare(remembered ? hashOf(mine) : mine, theirs) !== 0) tell(state, slot, 'duplicate:mismatch');
+}
+
+/** Ready, delayed or blocked, as its options and dependencies have it. True when it is ready. */
+function start(state: EngineState, slot: Slot, opts: JobOptions | undefined, now: number): boolean {
+  const { core } = state;
+  if (opts === undefined) {
+    core.wasm.jobReady(slot, 0);
+    tellAdded(state, slot, 'waiting');
+    return true;
+  }
+  if ((flagsOf(state, slot) & HAS_DEPENDENCIES) !== 0 && startDependent(state, slot)) return false;
+  const delay = opts.delay ?? 0;
+  if (delay > 0) {
+    core.wasm.jobDelay(slot, now + delay);
+    state.alarm.arm();
+    tellAdded(state, slot, 'delayed');
+    return false;
+  }
+  core.wasm.jobReady(slot, opts.lifo === true ? 1 : 0);
+  if (opts.ttl !== undefined) state.alarm.arm();
+  tellAdded(state, slot, 'waiting');
+  return true;
+}
+
+/** Blocks a job on its dependencies, or does at once what its policy says of those that failed. False: nothing holds it. */
+function startDependent(state: EngineState, slot: Slot): boolean {
+  const { core } = state;
+  const failed = firstFailed(state, slot);
+  if (core.field(slot, L.S_UNSETTLED) === 0 && failed === 0) return false;
+  core.wasm.jobBlock(slot);
+  state.alarm.arm();
+  tellAdded(state, slot, 'blocked');
+  if (failed !== 0) applyPolicy(state, slot, failed, 0);
+  if (core.state(slot) === L.STATE_BLOCKED && core.field(slot, L.S_UNSETTLED) === 0) return false; // policy `run`: all have settled
+  return true;
+}
+
+function tellAdded(state: EngineState, slot: Slot, event: 'waiting' | 'delayed' | 'blocked'): void {
+  if (!state.events.recording) {
+    state.events.skip();
+    return;
+  }
+  tell(state, slot, 'added', () => ({ name: state.payloads.name(state.core.field(slot, L.S_PAYLOAD)) }));
+  tell(state, slot, event);
+}
+
+// ---- answers ---------------------------------------------------------------------------------------------------------------
+
+function answer(state: EngineState, entry: Entry, now: number): AddAnswer {
+  const { error, existing, twin, opts } = entry;
+  if (error !== undefined) return { id: opts?.jobId ?? '', deduplicated: false, timestamp: now, error };
+  if (twin !== undefined) {
+    state.core.wasm.blockFree(entry.block);
+    if (twin.error !== undefined) return { id: opts?.jobId ?? '', deduplicated: false, timestamp: now, error: twin.error };
+  }
+  const slot = twin === undefined ? existing : (twin.existing ?? twin.slot);
+  if (slot !== undefined) {
+    const record = snapshot(state, slot);
+    return { id: record.id, deduplicated: true, timestamp: record.timestamp, existing: { ...record, deduplicated: true } };
+  }
+  return { id: idOf(state, entry.slot), deduplicated: false, timestamp: opts?.timestamp ?? now };
+}
+

@@ -1,0 +1,358 @@
+/** What users do to jobs and queues that are there. */
+import type { DependencyRecord, Explanation, JobCounts, JobRef, JobSnapshot } from '../../client/connection.js';
+import { JobActiveError, JobNotFoundError, ValidationError } from '../../client/errors.js';
+import { JOB_DEFAULTS } from '../../client/options.js';
+import { L, type Slot } from '../core/index.js';
+import type { QueueEntry } from '../queues.js';
+import type { EngineState } from '../state.js';
+import { announce, flagsOf, idOf, queueOf, setFlags, tell, tellQueue } from '../state.js';
+import { dependencyRecords, dropDependencies, reconnect } from './dependencies.js';
+import { discard, ended } from './endings.js';
+import { CANCELLING, DISCARDED, WAITED } from './flags.js';
+import { mustResolve, resolve, visibleSlot } from './references.js';
+import { coldOf, setCold, snapshot, visibleState } from './records.js';
+import { describe, leaveSuspects, makeReady, sendToDlq, tellRemoval } from './settle.js';
+
+// ---- one job ---------------------------------------------------------------------------------------------------------------
+
+/** Takes a waiting job back from claimers, into the engine's hands (as blocked); true for every state but active and finished. */
+function hold(state: EngineState, slot: Slot): boolean {
+  const { core } = state;
+  const raw = core.state(slot);
+  if (raw === L.STATE_WAITING) {
+    if (core.wasm.jobWithdraw(slot, L.STATE_BLOCKED) === 0) return false;
+    leaveSuspects(state, slot);
+    return true;
+  }
+  return raw === L.STATE_DELAYED || raw === L.STATE_BLOCKED;
+}
+
+export function cancel(state: EngineState, queue: string, ref: JobRef, reason: string | undefined): 'cancelled' | 'aborting' | 'finished' {
+  const { core } = state;
+  const slot = mustResolve(state, queue, ref);
+  const prev = visibleState(state, slot);
+  if (core.state(slot) >= L.STATE_COMPLETED) return 'finished';
+  if (hold(state, slot)) {
+    noteCancel(state, slot, reason);
+    core.wasm.jobFinish(slot, L.STATE_CANCELLED, 0, state.clock.now());
+    tell(state, slot, 'cancelled', () => ({ reason, prev }));
+    ended(state, slot);
+    return 'cancelled';
+  }
+  noteCancel(state, slot, reason);
+  abortRun(state, slot, 'cancelled', reason ?? 'The job was cancelled');
+  return 'aborting';
+}
+
+function noteCancel(state: EngineState, slot: Slot, reason: string | undefined): void {
+  if (reason !== undefined) setCold(state, slot, { ...coldOf(state, slot), cancelReason: reason });
+}
+
+/** Tells an active run to stop, and sets the end of its grace. */
+function abortRun(state: EngineState, slot: Slot, why: 'cancelled' | 'removed', message: string): void {
+  const owner = state.owners[state.core.wasm.jobOwner(slot)];
+  setFlags(state, slot, CANCELLING);
+  state.core.wasm.jobTimer(slot, state.clock.now() + (owner?.graceMs(slot) ?? 0));
+  state.alarm.arm();
+  owner?.abort(slot, why, message);
+}
+
+export function remove(state: EngineState, queue: string, ref: JobRef): boolean {
+  const slot = visibleSlot(state, queue, ref);
+  if (slot === 0) return forgetId(state, queue, ref);
+  if (state.core.state(slot) < L.STATE_COMPLETED && !hold(state, slot)) {
+    throw new JobActiveError({ queue: queueOf(state, slot).name, jobId: idOf(state, slot), hint: 'Cancel it first, then remove it.' });
+  }
+  removeHeld(state, slot);
+  return true;
+}
+
+/** `remove` of an id that is only remembered forgets it. */
+function forgetId(state: EngineState, queue: string, ref: JobRef): boolean {
+  const { slot } = resolve(state, queue, ref);
+  if (slot === 0) return false;
+  dropDependencies(state, slot);
+  discard(state, slot);
+  return true;
+}
+
+/** Removes a job that nobody can claim: waiters and dependents are told. */
+export function removeHeld(state: EngineState, slot: Slot): void {
+  const prev = visibleState(state, slot);
+  tellRemoval(state, slot);
+  if ((flagsOf(state, slot) & WAITED) !== 0) {
+    setFlags(state, slot, 0, WAITED);
+    const { name } = queueOf(state, slot);
+    state.waiters.resolve(state.core.number(slot), name, idOf(state, slot), { kind: 'removed', state: prev }, () => undefined);
+  }
+  tell(state, slot, 'removed', () => ({ prev }));
+  dropDependencies(state, slot);
+  discard(state, slot);
+}
+
+export function promote(state: EngineState, queue: string, ref: JobRef): void {
+  const slot = mustResolve(state, queue, ref);
+  if (state.core.state(slot) !== L.STATE_DELAYED) refuseState(state, slot, 'promoted', 'delayed');
+  makeReady(state, slot, false, 'delayed');
+}
+
+function refuseState(state: EngineState, slot: Slot, what: string, needed: string): never {
+  throw new ValidationError(`${describe(state, slot)} can't be ${what}: it is ${visibleState(state, slot)}, not ${needed}.`);
+}
+
+export function changePriority(state: EngineState, queue: string, ref: JobRef, priority: number, lifo: boolean): void {
+  const slot = mustResolve(state, queue, ref);
+  const raw = state.core.state(slot);
+  if (raw >= L.STATE_COMPLETED || raw === L.STATE_ACTIVE || state.core.wasm.jobPrioritise(slot, priority, lifo ? 1 : 0) === 0) {
+    refuseState(state, slot, 'given another priority', 'waiting, delayed or blocked');
+  }
+  tell(state, slot, 'priority', () => ({ priority }));
+}
+
+export function changeDelay(state: EngineState, queue: string, ref: JobRef, delayMs: number): void {
+  const slot = mustResolve(state, queue, ref);
+  if (state.core.state(slot) !== L.STATE_DELAYED) refuseState(state, slot, 'given another delay', 'delayed');
+  if (delayMs <= 0) {
+    makeReady(state, slot, false, 'delayed');
+    return;
+  }
+  state.core.wasm.jobDelay(slot, state.clock.now() + delayMs);
+  state.alarm.arm();
+  tell(state, slot, 'delayed', () => ({ delay: delayMs, prev: 'delayed' }));
+}
+
+export function updateData(state: EngineState, queue: string, ref: JobRef, data: unknown): void {
+  const { core, payloads } = state;
+  const slot = mustResolve(state, queue, ref);
+  if (core.state(slot) === L.STATE_ACTIVE && core.wasm.jobOwner(slot) !== L.ENGINE_THREAD) {
+    // Its thread may be decoding the old payload at this moment.
+    throw new JobActiveError({ queue: queueOf(state, slot).name, jobId: idOf(state, slot), hint: 'Its data can be changed when its run is over.' });
+  }
+  const held = core.state(slot) === L.STATE_WAITING;
+  const before = core.field(slot, L.S_PAYLOAD);
+  const block = payloads.encodeData(before, data);
+  if (block === 0) throw new RangeError('memory is full');
+  if (!held) core.wasm.jobReplacePayload(slot, block);
+  else if (core.wasm.jobPrioritise(slot, core.priority(slot), 0) === 0) core.wasm.blockFree(block);
+  else core.wasm.jobReplacePayload(slot, block);
+}
+
+export function updateProgress(state: EngineState, queue: string, ref: JobRef, progress: unknown): void {
+  const slot = mustResolve(state, queue, ref);
+  setCold(state, slot, { ...coldOf(state, slot), progress });
+  tell(state, slot, 'progress', () => ({ data: progress }));
+}
+
+export function addLog(state: EngineState, queue: string, ref: JobRef, line: string): number {
+  const slot = mustResolve(state, queue, ref);
+  const keep = state.payloads.opts(state.core.field(slot, L.S_PAYLOAD)).keepLogs ?? JOB_DEFAULTS.keepLogs;
+  const cold = coldOf(state, slot);
+  const logCount = (cold.logCount ?? 0) + 1;
+  const logs = keep === 0 ? [] : [...(cold.logs ?? []), line].slice(-keep);
+  setCold(state, slot, { ...cold, logs, logCount });
+  return logCount;
+}
+
+export function getLogs(state: EngineState, queue: string, ref: JobRef): string[] {
+  return coldOf(state, mustResolve(state, queue, ref)).logs ?? [];
+}
+
+// ---- what one wants to know -------------------------------------------------------------------------------------------------
+
+export function getJobs(state: EngineState, queue: string, refs: readonly JobRef[]): (JobSnapshot | undefined)[] {
+  return refs.map((ref) => {
+    const slot = visibleSlot(state, queue, ref);
+    return slot === 0 ? undefined : snapshot(state, slot);
+  });
+}
+
+export function counts(state: EngineState, queue: QueueEntry): JobCounts {
+  const { core } = state;
+  const open = core.listCount(queue.address, L.STATE_WAITING);
+  const active = activeIn(state, queue);
+  return {
+    waiting: open - active,
+    active,
+    delayed: core.listCount(queue.address, L.STATE_DELAYED),
+    blocked: core.listCount(queue.address, L.STATE_BLOCKED),
+    completed: core.listCount(queue.address, L.STATE_COMPLETED),
+    failed: core.listCount(queue.address, L.STATE_FAILED),
+    cancelled: core.listCount(queue.address, L.STATE_CANCELLED),
+    paused: queue.paused ? open - active : 0,
+  };
+}
+
+/** Waiting and active jobs share a list, so the running ones are counted where they run. */
+function activeIn(state: EngineState, queue: QueueEntry): number {
+  const { core } = state;
+  let active = 0;
+  for (const listener of queue.local) active += listener.running;
+  const high = core.u32[L.H_THREADS_HIGH >>> 2] as number;
+  for (let thread = L.ENGINE_THREAD + 1; thread < high; thread++) {
+    const record = (L.THREADS_AT + thread * L.THREAD_BYTES) >>> 2;
+    if (core.u32[record + (L.T_STATE >>> 2)] === L.THREAD_FREE) continue;
+    if (core.u32[record + (L.T_QUEUE >>> 2)] === queue.address) active += core.wasm.runsActive(thread);
+  }
+  return active;
+}
+
+export function explain(state: EngineState, queue: string, ref: JobRef): Explanation {
+  const slot = visibleSlot(state, queue, ref);
+  if (slot === 0) return { state: 'unknown', reason: 'There is no record of such a job.', waitsFor: [] };
+  const now = visibleState(state, slot);
+  const waitsFor: DependencyRecord[] = now === 'blocked' ? dependencyRecords(state, slot).filter((one) => !isEnd(one.state)) : [];
+  return { state: now, reason: reasonFor(state, slot, waitsFor.length), waitsFor };
+}
+
+function isEnd(name: string): boolean {
+  return name === 'completed' || name === 'cancelled' || name === 'unknown';
+}
+
+function reasonFor(state: EngineState, slot: Slot, open: number): string {
+  const { core } = state;
+  const entry = queueOf(state, slot);
+  switch (core.state(slot)) {
+    case L.STATE_WAITING:
+      if (entry.paused) return 'The queue is paused.';
+      if (entry.local.size === 0 && !hasThreads(state, entry)) return 'No worker of this queue runs in this engine.';
+      return 'It waits for a free worker, after the jobs before it and those of higher priority.';
+    case L.STATE_DELAYED:
+      return `It is due at ${new Date(core.time(slot, L.S_DUE)).toISOString()}.`;
+    case L.STATE_BLOCKED:
+      if (open === 0) return `It was lost ${core.lost(slot)} times and waits until no other such job runs.`;
+      return `It waits for ${open} ${open === 1 ? 'job' : 'jobs'}.`;
+    case L.STATE_ACTIVE:
+      return 'It is running.';
+    default:
+      return `It is finished: ${visibleState(state, slot)}.`;
+  }
+}
+
+function hasThreads(state: EngineState, queue: QueueEntry): boolean {
+  const { core } = state;
+  const high = core.u32[L.H_THREADS_HIGH >>> 2] as number;
+  for (let thread = L.ENGINE_THREAD + 1; thread < high; thread++) {
+    const record = (L.THREADS_AT + thread * L.THREAD_BYTES) >>> 2;
+    if (core.u32[record] === L.THREAD_LIVE && core.u32[record + (L.T_QUEUE >>> 2)] === queue.address) return true;
+  }
+  return false;
+}
+
+// ---- the dead letter queue --------------------------------------------------------------------------------------------------
+
+/** Newest first. */
+export function listFailed(state: EngineState, queue: QueueEntry, offset: number, count: number): JobSnapshot[] {
+  const { core } = state;
+  const found: JobSnapshot[] = [];
+  let slot = core.listTail(queue.address, L.STATE_FAILED);
+  for (let at = 0; slot !== 0 && at < offset + count; at++) {
+    if (at >= offset) found.push(snapshot(state, slot));
+    slot = core.field(slot, L.S_PREV);
+  }
+  return found;
+}
+
+/** Puts failed jobs back: all of the queue, or those named. How many. */
+export function retryFailed(state: EngineState, queue: QueueEntry, refs: readonly JobRef[] | undefined): number {
+  const { core } = state;
+  const chosen = new Set<Slot>();
+  if (refs === undefined) {
+    for (let slot = core.listHead(queue.address, L.STATE_FAILED); slot !== 0; slot = core.field(slot, L.S_NEXT)) chosen.add(slot);
+  } else {
+    for (const ref of refs) {
+      const slot = visibleSlot(state, queue.name, ref);
+      if (slot === 0) throw new JobNotFoundError({ queue: ref.queue ?? queue.name, jobId: ref.id });
+      if (core.state(slot) === L.STATE_FAILED) chosen.add(slot);
+    }
+  }
+  let retried = 0;
+  for (const slot of chosen) if (retryOne(state, slot, chosen)) retried++;
+  return retried;
+}
+
+function retryOne(state: EngineState, slot: Slot, chosen: ReadonlySet<Slot>): boolean {
+  const { core } = state;
+  const open = reconnect(state, slot, (dependency) => chosen.has(dependency));
+  if (open === false) return false;
+  core.setField(slot, L.S_ATTEMPTS, 0);
+  core.setLost(slot, 0);
+  core.setTime(slot, L.S_FINISHED_ON, 0);
+  tell(state, slot, 'retrying', () => ({ prev: 'failed' }));
+  if (open > 0) {
+    core.wasm.jobBlock(slot);
+    tell(state, slot, 'blocked', () => ({ prev: 'failed' }));
+  } else makeReady(state, slot, false, 'failed');
+  return true;
+}
+
+export function moveToDlq(state: EngineState, queue: string, ref: JobRef, reason: string): void {
+  const slot = mustResolve(state, queue, ref);
+  const prev = visibleState(state, slot);
+  if (!hold(state, slot)) refuseState(state, slot, 'moved to the dead letter queue', 'waiting, delayed or blocked');
+  sendToDlq(state, slot, 'moved', reason, prev);
+}
+
+// ---- whole queues ------------------------------------------------------------------------------------------------------------
+
+/** Removes what is waiting, and if asked what is delayed or blocked. Active jobs go on. */
+export function drain(state: EngineState, queue: QueueEntry, opts: { delayed: boolean; blocked: boolean }): void {
+  removeAll(state, queue, L.STATE_WAITING);
+  if (opts.delayed) removeAll(state, queue, L.STATE_DELAYED);
+  if (opts.blocked) removeAll(state, queue, L.STATE_BLOCKED);
+}
+
+function removeAll(state: EngineState, queue: QueueEntry, raw: number): void {
+  const { core } = state;
+  for (let slot = core.listHead(queue.address, raw); slot !== 0; ) {
+    const next = core.field(slot, L.S_NEXT);
+    // Removing one may remove or move others (dependents' policies): the next is looked up again if it has left the list.
+    if (raw !== L.STATE_WAITING || hold(state, slot)) {
+      removeHeld(state, slot);
+      slot = next === 0 || stillListed(state, next, raw) ? next : core.listHead(queue.address, raw);
+    } else slot = next;
+  }
+}
+
+function stillListed(state: EngineState, slot: Slot, raw: number): boolean {
+  const now = state.core.state(slot);
+  return now === raw || (raw === L.STATE_WAITING && now === L.STATE_ACTIVE);
+}
+
+/** Removes everything of a queue. With active jobs: JobActiveError, or with `force` their runs are told to stop and don't count. */
+export function obliterate(state: EngineState, queue: QueueEntry, force: boolean): void {
+  const { core } = state;
+  const active = activeIn(state, queue);
+  if (active > 0 && !force) {
+    throw new JobActiveError({ queue: queue.name, count: active, hint: 'Wait for them, or obliterate with {force: true}, which aborts them.' });
+  }
+  drain(state, queue, { delayed: true, blocked: true });
+  for (const raw of [L.STATE_COMPLETED, L.STATE_FAILED, L.STATE_CANCELLED, L.STATE_REMEMBERED, L.STATE_LINGERING]) removeAll(state, queue, raw);
+  for (let slot = core.listHead(queue.address, L.STATE_WAITING); slot !== 0; slot = core.field(slot, L.S_NEXT)) discardRun(state, slot);
+  core.wasm.heapClear(queue.address);
+  if (active === 0) core.wasm.limitsClear(queue.address);
+  queue.config = {};
+  tellQueue(state, queue.name, 'obliterated');
+}
+
+/** A run goes on, but the job is gone for everybody. */
+function discardRun(state: EngineState, slot: Slot): void {
+  tellRemoval(state, slot);
+  if ((flagsOf(state, slot) & WAITED) !== 0) {
+    setFlags(state, slot, 0, WAITED);
+    const { name } = queueOf(state, slot);
+    state.waiters.resolve(state.core.number(slot), name, idOf(state, slot), { kind: 'removed', state: 'active' }, () => undefined);
+  }
+  dropDependencies(state, slot);
+  state.core.wasm.indexRemove(slot); // its id is free at once
+  setFlags(state, slot, DISCARDED);
+  abortRun(state, slot, 'removed', 'The job was removed with its queue');
+}
+
+/** Claims that begin from now on find it paused. */
+export function setPaused(state: EngineState, queue: QueueEntry, paused: boolean): void {
+  if (queue.paused === paused) return;
+  queue.paused = paused;
+  state.core.wasm.queueFlags(queue.address, paused ? L.QUEUE_PAUSED : 0, paused ? 0 : L.QUEUE_PAUSED);
+  tellQueue(state, queue.name, paused ? 'paused' : 'resumed');
+  if (!paused) announce(state, queue, L.THREADS_MAX);
+}

@@ -1,0 +1,170 @@
+/** Dependents and dependencies: who is released, failed or cancelled when a job ends. */
+import type { DependencyRecord } from '../../client/connection.js';
+import { L, type Slot } from '../core/index.js';
+import type { EngineState } from '../state.js';
+import { announce, flagsOf, idOf, queueOf, setFlags, tell } from '../state.js';
+import { ended } from './endings.js';
+import { HAS_DEPENDENCIES, policyOf } from './flags.js';
+import { dependencyRecord, finalState, setCold } from './records.js';
+import { sendToDlq } from './settle.js';
+
+/** Makes `dependent` depend on `dependencies`, in their order. False when memory is full. Says how many are not settled yet. */
+export function connect(state: EngineState, dependent: Slot, dependencies: readonly Slot[]): number | false {
+  const { core } = state;
+  let unsettled = 0;
+  for (let i = dependencies.length - 1; i >= 0; i--) {
+    const dependency = dependencies[i] as Slot;
+    const edge = core.wasm.edgeAdd(dependent, dependency) >>> 0;
+    if (edge === 0) return false;
+    if (isOpen(state, dependency) || keepsWaiting(state, dependent, dependency)) {
+      core.wasm.edgeLink(edge);
+      unsettled++;
+    }
+  }
+  core.setField(dependent, L.S_UNSETTLED, unsettled);
+  if (dependencies.length !== 0) setFlags(state, dependent, HAS_DEPENDENCIES);
+  return unsettled;
+}
+
+/** A dependency that may still complete. */
+function isOpen(state: EngineState, slot: Slot): boolean {
+  const raw = state.core.state(slot);
+  return raw === L.STATE_FREE || raw === L.STATE_WAITING || raw === L.STATE_DELAYED || raw === L.STATE_BLOCKED || raw === L.STATE_ACTIVE;
+}
+
+/** A failed dependency in the dead letter queue, waited for under the policy `wait`. */
+function keepsWaiting(state: EngineState, dependent: Slot, dependency: Slot): boolean {
+  return state.core.state(dependency) === L.STATE_FAILED && policyOf(flagsOf(state, dependent)) === 'wait';
+}
+
+/** The dependencies of a job, in their order. */
+export function dependenciesOf(state: EngineState, slot: Slot): Slot[] {
+  const { core } = state;
+  const found: Slot[] = [];
+  for (let edge = core.field(slot, L.S_DEPENDENCIES); edge !== 0; edge = core.field(edge, L.D_IN_NEXT)) {
+    found.push(core.field(edge, L.D_DEPENDENCY));
+  }
+  return found;
+}
+
+export function dependencyRecords(state: EngineState, slot: Slot): DependencyRecord[] {
+  return dependenciesOf(state, slot).map((dependency) => dependencyRecord(state, dependency));
+}
+
+/** The first dependency that has failed for good, if any: what a new dependent's policy is applied to. */
+export function firstFailed(state: EngineState, slot: Slot): Slot {
+  for (const dependency of dependenciesOf(state, slot)) {
+    if (isOpen(state, dependency) || finalState(state, dependency) === 'completed') continue;
+    return dependency;
+  }
+  return 0;
+}
+
+/** A job ended (or is about to be removed): tells those that wait for it. `completed`: the dependency is satisfied. */
+export function settleDependents(state: EngineState, slot: Slot, completed: boolean): void {
+  const { core } = state;
+  const edges: number[] = [];
+  for (let edge = core.field(slot, L.S_DEPENDENTS); edge !== 0; edge = core.field(edge, L.D_OUT_NEXT)) edges.push(edge);
+  for (const edge of edges) {
+    if (core.field(edge, L.D_LINKED) === 0) continue;
+    const dependent = core.field(edge, L.D_DEPENDENT);
+    if (completed) {
+      core.wasm.edgeUnlink(edge);
+      lower(state, dependent);
+    } else applyPolicy(state, dependent, slot, edge);
+  }
+}
+
+/** What `onDependencyFailure` says, for one dependent. `edge` may be 0 when it is not linked. */
+export function applyPolicy(state: EngineState, dependent: Slot, dependency: Slot, edge: number): void {
+  const { core } = state;
+  const policy = policyOf(flagsOf(state, dependent));
+  if (policy === 'wait' && core.state(dependency) === L.STATE_FAILED) return;
+  if (policy === 'run') {
+    if (edge !== 0) {
+      core.wasm.edgeUnlink(edge);
+      lower(state, dependent);
+    }
+    return;
+  }
+  unlinkAll(state, dependent);
+  if (policy === 'run-now') {
+    release(state, dependent);
+    return;
+  }
+  const why = `Its dependency ${JSON.stringify(idOf(state, dependency))} of queue "${queueOf(state, dependency).name}" ${endWord(state, dependency)}`;
+  if (policy === 'cancel') {
+    setCold(state, dependent, { cancelReason: why });
+    core.wasm.jobFinish(dependent, L.STATE_CANCELLED, 0, state.clock.now());
+    tell(state, dependent, 'cancelled', () => ({ reason: why, prev: 'blocked' }));
+    ended(state, dependent);
+    return;
+  }
+  sendToDlq(state, dependent, 'dependency_failed', why, 'blocked');
+}
+
+function endWord(state: EngineState, slot: Slot): string {
+  const final = finalState(state, slot);
+  return final === 'failed' ? 'failed' : final === 'cancelled' ? 'was cancelled' : 'was removed';
+}
+
+function unlinkAll(state: EngineState, dependent: Slot): void {
+  const { core } = state;
+  for (let edge = core.field(dependent, L.S_DEPENDENCIES); edge !== 0; edge = core.field(edge, L.D_IN_NEXT)) core.wasm.edgeUnlink(edge);
+  core.setField(dependent, L.S_UNSETTLED, 0);
+}
+
+function lower(state: EngineState, dependent: Slot): void {
+  const left = state.core.field(dependent, L.S_UNSETTLED) - 1;
+  state.core.setField(dependent, L.S_UNSETTLED, left);
+  if (left === 0) release(state, dependent);
+}
+
+/** Nothing holds a blocked job any more: its delay begins, or it is ready. */
+export function release(state: EngineState, slot: Slot): void {
+  const { core } = state;
+  if (core.state(slot) !== L.STATE_BLOCKED) return;
+  const flags = flagsOf(state, slot);
+  const delay = (flags & L.FLAG_OPTIONS) === 0 ? 0 : (state.payloads.opts(core.field(slot, L.S_PAYLOAD)).delay ?? 0);
+  if (delay > 0) {
+    core.wasm.jobDelay(slot, state.clock.now() + delay);
+    state.alarm.arm();
+    tell(state, slot, 'delayed', () => ({ delay, prev: 'blocked' }));
+    return;
+  }
+  core.wasm.jobReady(slot, (flags & L.FLAG_LIFO) !== 0 ? 1 : 0);
+  tell(state, slot, 'waiting', () => ({ prev: 'blocked' }));
+  announce(state, queueOf(state, slot), 1);
+}
+
+/** The job needs its dependencies' records no more. */
+export function dropDependencies(state: EngineState, slot: Slot): void {
+  const { core } = state;
+  if ((flagsOf(state, slot) & HAS_DEPENDENCIES) === 0) return;
+  setFlags(state, slot, 0, HAS_DEPENDENCIES);
+  while (true) {
+    const dependency = core.wasm.edgeDrop(slot) >>> 0;
+    if (dependency === 0) return;
+    if (core.field(dependency, L.S_PINS) === 0 && core.state(dependency) === L.STATE_GONE) core.wasm.jobRemove(dependency);
+  }
+}
+
+/**
+ * Puts a failed job back to wait for those of its dependencies that have not completed. How many; or false when one of them has failed
+ * for good and `willRun` doesn't say that it is being retried too.
+ */
+export function reconnect(state: EngineState, slot: Slot, willRun: (dependency: Slot) => boolean): number | false {
+  const { core } = state;
+  const open: number[] = [];
+  for (let edge = core.field(slot, L.S_DEPENDENCIES); edge !== 0; edge = core.field(edge, L.D_IN_NEXT)) {
+    const dependency = core.field(edge, L.D_DEPENDENCY);
+    if (isOpen(state, dependency) || willRun(dependency)) open.push(edge);
+    else if (finalState(state, dependency) !== 'completed') {
+      const policy = policyOf(flagsOf(state, slot));
+      if (policy !== 'run' && policy !== 'run-now') return false;
+    }
+  }
+  for (const edge of open) core.wasm.edgeLink(edge);
+  core.setField(slot, L.S_UNSETTLED, open.length);
+  return open.length;
+}

@@ -1,0 +1,96 @@
+/** References of jobs on their way in: who depends on whom, and whether that can be. */
+import type { JobRef } from '../../client/connection.js';
+import { UnknownDependencyError, ValidationError } from '../../client/errors.js';
+import type { Slot } from '../core/index.js';
+import type { QueueEntry } from '../queues.js';
+import type { EngineState } from '../state.js';
+import type { Entry } from './admission.js';
+import { resolve } from './references.js';
+
+/** What one item depends on, in order: a job that is there, or another item of the same call. */
+export type Plan = readonly { readonly slot: Slot; readonly entry?: Entry }[];
+
+/** Resolves the references of all items; refuses unknown ones and cycles. Linear in their number. */
+export function planDependencies(state: EngineState, queue: QueueEntry, entries: readonly Entry[], byId: ReadonlyMap<string, Entry>): void {
+  let internal = false;
+  for (const entry of entries) {
+    const refs = entry.opts?.dependsOn;
+    if (refs === undefined || entry.error !== undefined) continue;
+    try {
+      const plan = refs.map((ref) => planOne(state, queue, ref, byId));
+      internal ||= plan.some((one) => one.entry !== undefined);
+      entry.plan = plan;
+    } catch (error) {
+      entry.error = error as Error;
+    }
+  }
+  if (internal) {
+    refuseBroken(queue, entries);
+    refuseCycles(entries);
+  }
+}
+
+function planOne(state: EngineState, queue: QueueEntry, ref: JobRef, byId: ReadonlyMap<string, Entry>): { slot: Slot; entry?: Entry } {
+  const own = ref.queue === undefined || ref.queue === queue.name ? byId.get(ref.id) : undefined;
+  if (own !== undefined) return own.existing === undefined ? { slot: 0, entry: own } : { slot: own.existing };
+  const found = resolve(state, queue.name, ref);
+  if (found.slot !== 0) return { slot: found.slot };
+  if (found.existed) return { slot: 0 }; // its record is gone: satisfied
+  throw new UnknownDependencyError({ queue: ref.queue ?? queue.name, jobId: ref.id });
+}
+
+/** An item that waits for a refused one is refused too. */
+function refuseBroken(queue: QueueEntry, entries: readonly Entry[]): void {
+  for (let again = true; again; ) {
+    again = false;
+    for (const entry of entries) {
+      if (entry.error !== undefined) continue;
+      const broken = entry.plan?.find((one) => one.entry?.error !== undefined);
+      if (broken === undefined) continue;
+      entry.error = new UnknownDependencyError({ queue: queue.name, jobId: broken.entry?.opts?.jobId ?? '' });
+      again = true;
+    }
+  }
+}
+
+/** Kahn's algorithm (A. Kahn, 1962): what can't be put in order is in a cycle, or behind one. */
+function refuseCycles(entries: readonly Entry[]): void {
+  const waits = new Map<Entry, number>();
+  const dependents = new Map<Entry, Entry[]>();
+  for (const entry of entries) {
+    const needs = (entry.error === undefined ? (entry.plan ?? []) : []).filter((one) => one.entry !== undefined);
+    waits.set(entry, needs.length);
+    for (const { entry: needed } of needs) {
+      const known = dependents.get(needed as Entry);
+      if (known === undefined) dependents.set(needed as Entry, [entry]);
+      else known.push(entry);
+    }
+  }
+  const ready = entries.filter((entry) => waits.get(entry) === 0);
+  for (let entry = ready.pop(); entry !== undefined; entry = ready.pop()) {
+    for (const dependent of dependents.get(entry) ?? []) {
+      const left = (waits.get(dependent) as number) - 1;
+      waits.set(dependent, left);
+      if (left === 0) ready.push(dependent);
+    }
+  }
+  const stuck = entries.filter((entry) => (waits.get(entry) as number) > 0);
+  if (stuck.length === 0) return;
+  const cycle = cycleFrom(stuck[0] as Entry, waits);
+  const error = new ValidationError(`These jobs depend on each other in a cycle: ${cycle}. Take one of the references away.`, {
+    path: 'opts.dependsOn',
+  });
+  for (const entry of stuck) entry.error = error;
+}
+
+/** Walks from one stuck item along stuck ones until one comes again. */
+function cycleFrom(start: Entry, waits: ReadonlyMap<Entry, number>): string {
+  const path: Entry[] = [];
+  let at: Entry = start;
+  while (!path.includes(at) && path.length < 1000) {
+    path.push(at);
+    at = at.plan?.find((one) => one.entry !== undefined && (waits.get(one.entry) ?? 0) > 0)?.entry as Entry;
+  }
+  const names = [...path.slice(path.indexOf(at)), at].map((entry) => JSON.stringify(entry.opts?.jobId ?? '(no id)'));
+  return names.join(' → ');
+}

@@ -1,0 +1,154 @@
+/** Reading jobs: from slots and blocks to what users see. */
+import type { DependencyRecord, JobSnapshot, JobState, JobStateOrUnknown } from '../../client/connection.js';
+import type { JobOptions } from '../../client/options.js';
+import { L, type Slot } from '../core/index.js';
+import type { EngineState } from '../state.js';
+import { flagsOf, idOf, queueOf } from '../state.js';
+import { finalOf, reasonOf } from './flags.js';
+import type { Ending } from './waiters.js';
+
+const STATE_NAMES: Readonly<Record<number, JobState>> = {
+  [L.STATE_WAITING]: 'waiting',
+  [L.STATE_DELAYED]: 'delayed',
+  [L.STATE_BLOCKED]: 'blocked',
+  [L.STATE_ACTIVE]: 'active',
+  [L.STATE_COMPLETED]: 'completed',
+  [L.STATE_FAILED]: 'failed',
+  [L.STATE_CANCELLED]: 'cancelled',
+};
+
+/** What is kept of a job beside its payload and result: written rarely (a failed attempt, progress, a log line). */
+export interface ColdRecord {
+  failedReason?: string;
+  stacktrace?: string[];
+  attempts?: { at: number; error: string }[];
+  cancelReason?: string;
+  progress?: unknown;
+  logs?: string[];
+  logCount?: number;
+}
+
+/** A finished job that failed keeps its cold record only; its result block is 0. */
+export function coldOf(state: EngineState, slot: Slot): ColdRecord {
+  const block = state.core.field(slot, L.S_EXTRA);
+  return block === 0 ? {} : (state.payloads.value(block) as ColdRecord);
+}
+
+export function setCold(state: EngineState, slot: Slot, cold: ColdRecord): void {
+  const { core, payloads } = state;
+  const block = payloads.encodeReserved(cold);
+  if (block === 0) return; // even the reserve is gone: the record keeps what it has
+  const before = core.field(slot, L.S_EXTRA);
+  if (before !== 0) core.wasm.blockFree(before);
+  core.setField(slot, L.S_EXTRA, block);
+}
+
+/** The state that users see: records that only linger or are remembered count as gone. */
+export function visibleState(state: EngineState, slot: Slot): JobStateOrUnknown {
+  return STATE_NAMES[state.core.state(slot)] ?? 'unknown';
+}
+
+/** The state in which a record ended, also when it is only remembered or lingering. */
+export function finalState(state: EngineState, slot: Slot): JobStateOrUnknown {
+  const raw = state.core.state(slot);
+  if (raw === L.STATE_REMEMBERED || raw === L.STATE_LINGERING || raw === L.STATE_GONE) {
+    return STATE_NAMES[finalOf(flagsOf(state, slot))] ?? 'unknown';
+  }
+  return STATE_NAMES[raw] ?? 'unknown';
+}
+
+export function resultOf(state: EngineState, slot: Slot): unknown {
+  return state.payloads.value(state.core.field(slot, L.S_RESULT));
+}
+
+/** How the job ended, if it has. */
+export function endingOf(state: EngineState, slot: Slot): Ending | undefined {
+  const final = finalState(state, slot);
+  if (state.core.state(slot) === L.STATE_REMEMBERED) return { kind: 'removed', state: final };
+  switch (final) {
+    case 'completed':
+      return { kind: 'completed', value: resultOf(state, slot) };
+    case 'failed': {
+      const { failedReason = '', stacktrace = [] } = coldOf(state, slot);
+      return { kind: 'failed', failedReason, stacktrace };
+    }
+    case 'cancelled':
+      return { kind: 'cancelled', reason: coldOf(state, slot).cancelReason };
+    default:
+      return undefined;
+  }
+}
+
+/** Whether a run of it is counted twice by users: the run that is going on. */
+function attemptsStarted(state: EngineState, slot: Slot): number {
+  return state.core.field(slot, L.S_STARTED) + (state.core.state(slot) === L.STATE_ACTIVE ? 1 : 0);
+}
+
+/** What a run needs, as cheaply as it can be had. */
+export function claimedSnapshot(state: EngineState, slot: Slot, opts: JobOptions): JobSnapshot {
+  const { core, payloads } = state;
+  const payload = core.field(slot, L.S_PAYLOAD);
+  return {
+    id: idOf(state, slot),
+    queue: queueOf(state, slot).name,
+    name: payloads.name(payload),
+    data: payloads.data(payload),
+    opts,
+    state: 'active',
+    progress: undefined,
+    returnvalue: undefined,
+    failedReason: undefined,
+    stacktrace: [],
+    attemptsMade: core.field(slot, L.S_ATTEMPTS),
+    attemptsStarted: core.field(slot, L.S_STARTED) + 1,
+    priority: core.priority(slot),
+    delay: opts.delay ?? 0,
+    timestamp: core.time(slot, L.S_TIMESTAMP),
+    processedOn: core.time(slot, L.S_PROCESSED_ON),
+    finishedOn: undefined,
+  };
+}
+
+/** Everything known about a job at this moment. */
+export function snapshot(state: EngineState, slot: Slot): JobSnapshot {
+  const { core, payloads } = state;
+  const payload = core.field(slot, L.S_PAYLOAD);
+  const opts = payloads.opts(payload);
+  const cold = coldOf(state, slot);
+  const now = finalState(state, slot) as JobState;
+  const started = attemptsStarted(state, slot);
+  const finished = core.time(slot, L.S_FINISHED_ON);
+  const record: JobSnapshot = {
+    id: idOf(state, slot),
+    queue: queueOf(state, slot).name,
+    name: payloads.name(payload),
+    data: core.state(slot) === L.STATE_REMEMBERED ? undefined : payloads.data(payload),
+    opts,
+    state: now,
+    progress: cold.progress,
+    returnvalue: now === 'completed' ? resultOf(state, slot) : undefined,
+    failedReason: cold.failedReason ?? cold.cancelReason,
+    stacktrace: cold.stacktrace ?? [],
+    attemptsMade: core.field(slot, L.S_ATTEMPTS),
+    attemptsStarted: started,
+    priority: core.priority(slot),
+    delay: opts.delay ?? 0,
+    timestamp: core.time(slot, L.S_TIMESTAMP),
+    processedOn: started === 0 ? undefined : core.time(slot, L.S_PROCESSED_ON),
+    finishedOn: finished === 0 ? undefined : finished,
+  };
+  if (now === 'failed') {
+    record.dlq = { reason: reasonOf(flagsOf(state, slot)), enteredAt: finished, attempts: cold.attempts ?? [] };
+  }
+  return record;
+}
+
+/** A dependency as its dependents see it. */
+export function dependencyRecord(state: EngineState, slot: Slot): DependencyRecord {
+  const record: DependencyRecord = { queue: queueOf(state, slot).name, id: idOf(state, slot), state: finalState(state, slot) };
+  const ending = endingOf(state, slot);
+  if (ending?.kind === 'completed') record.result = ending.value;
+  if (ending?.kind === 'failed') record.failedReason = ending.failedReason;
+  if (ending?.kind === 'cancelled') record.failedReason = ending.reason ?? 'cancelled';
+  return record;
+}

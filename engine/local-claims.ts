@@ -1,0 +1,181 @@
+/**
+ * Claims for function handlers, which run on the engine's own thread: the same `ClaimSource` as everywhere, straight on the core.
+ * Delivery happens in a microtask after something became ready, in turns: after `TURN_JOBS` deliveries the event loop gets a turn, so
+ * that handlers that never really wait cannot starve timers and sockets.
+ */
+import type { AbortReason, ClaimOptions, ClaimSink, ClaimSource, Outcome } from '../client/connection.js';
+import { L, type Slot } from './core/index.js';
+import { claimedSnapshot } from './jobs/records.js';
+import { armTimeout, settleLocal } from './jobs/settle.js';
+import type { QueueEntry, ReadyListener } from './queues.js';
+import { type EngineState, flagsOf, type RunOwner, tell } from './state.js';
+
+const TURN_JOBS = 256;
+
+interface Run {
+  slot: Slot;
+  low: number;
+  high: number;
+  source: LocalClaims | undefined;
+}
+
+/** All runs of function handlers; as a run's owner it is thread 1. Tickets are places in its table. */
+export class LocalRuns implements RunOwner {
+  readonly runs: Run[] = [];
+  readonly #free: number[] = [];
+
+  add(slot: Slot, low: number, high: number, source: LocalClaims): number {
+    const ticket = this.#free.pop() ?? this.runs.length;
+    const run = this.runs[ticket];
+    if (run === undefined) this.runs.push({ slot, low, high, source });
+    else {
+      run.slot = slot;
+      run.low = low;
+      run.high = high;
+      run.source = source;
+    }
+    return ticket;
+  }
+
+  free(ticket: number): void {
+    const run = this.runs[ticket] as Run;
+    run.source = undefined;
+    run.slot = 0;
+    this.#free.push(ticket);
+  }
+
+  #find(slot: Slot): number {
+    return this.runs.findIndex((run) => run.slot === slot && run.source !== undefined);
+  }
+
+  abort(slot: Slot, reason: AbortReason, message: string): void {
+    const ticket = this.#find(slot);
+    this.runs[ticket]?.source?.sink.abort(ticket, reason, message);
+  }
+
+  /** A function can't be stopped: the job is taken from it, and what it returns later doesn't count. */
+  terminate(slot: Slot): boolean {
+    const run = this.runs[this.#find(slot)];
+    if (run !== undefined) run.slot = 0;
+    return false;
+  }
+
+  graceMs(slot: Slot): number {
+    return this.runs[this.#find(slot)]?.source?.abortGraceMs ?? 0;
+  }
+}
+
+/** The claims of one Worker with a function handler. */
+export class LocalClaims implements ClaimSource, ReadyListener {
+  readonly sink: ClaimSink;
+  readonly abortGraceMs: number;
+  running = 0;
+  readonly #state: EngineState;
+  readonly #queue: QueueEntry;
+  readonly #runs: LocalRuns;
+  readonly #area: number;
+  #credit = 0;
+  #scheduled = false;
+  #turn = 0;
+  #delivered = false;
+  #closed = false;
+  #cancelTimer: (() => void) | undefined;
+
+  constructor(state: EngineState, queue: QueueEntry, runs: LocalRuns, opts: ClaimOptions, sink: ClaimSink) {
+    this.#state = state;
+    this.#queue = queue;
+    this.#runs = runs;
+    this.#area = state.core.area(L.ENGINE_THREAD);
+    this.sink = sink;
+    this.abortGraceMs = opts.abortGraceMs;
+    queue.local.add(this);
+  }
+
+  grant(count: number): void {
+    this.#credit += count;
+    this.#schedule();
+  }
+
+  ready(): void {
+    if (this.#credit > 0) this.#schedule();
+  }
+
+  #schedule(): void {
+    if (this.#scheduled || this.#closed) return;
+    this.#scheduled = true;
+    if (this.#turn < TURN_JOBS) queueMicrotask(this.#run);
+    else {
+      this.#turn = 0;
+      setImmediate(this.#run);
+    }
+  }
+
+  readonly #run = (): void => {
+    this.#scheduled = false;
+    while (this.#credit > 0 && !this.#closed) {
+      if (this.#turn >= TURN_JOBS) {
+        this.#schedule();
+        return;
+      }
+      if (!this.#claimOne()) return;
+    }
+  };
+
+  #claimOne(): boolean {
+    const state = this.#state;
+    const { core } = state;
+    const now = state.clock.now();
+    const slot = core.wasm.claim(L.ENGINE_THREAD, this.#queue.address, 0, now) >>> 0;
+    if (slot < L.CLAIM_CODES) {
+      this.#nothing(slot, now);
+      return false;
+    }
+    this.#credit--;
+    this.#turn++;
+    this.#delivered = true;
+    this.running++;
+    const ticket = this.#runs.add(slot, core.ticketLow(this.#area, 0), core.ticketHigh(this.#area, 0), this);
+    const flags = flagsOf(state, slot);
+    const opts = state.payloads.opts(core.field(slot, L.S_PAYLOAD));
+    const timeoutMs = opts.timeout ?? 0;
+    if ((flags & L.FLAG_REPORT_START) !== 0) armTimeout(state, slot, timeoutMs, now);
+    tell(state, slot, 'active', () => ({ prev: 'waiting' }));
+    this.sink.deliver({ ticket, snapshot: claimedSnapshot(state, slot, opts), timeoutMs });
+    return true;
+  }
+
+  /** Whatever lets the queue go on calls `ready`; but for a rate limit it is only the time. */
+  #nothing(code: number, now: number): void {
+    if (code === L.CLAIM_RATE_LIMITED) {
+      const next = this.#state.core.wasm.rateNext(this.#queue.address, now);
+      this.#cancelTimer?.();
+      this.#cancelTimer = this.#state.clock.setTimer(() => this.ready(), Math.max(1, Math.ceil(next - now)));
+    }
+    if (code === L.CLAIM_EMPTY && this.#delivered) {
+      this.#delivered = false;
+      this.sink.drained();
+    }
+  }
+
+  async revoke(): Promise<number> {
+    const left = this.#credit;
+    this.#credit = 0;
+    return left; // claims on this thread are over when the call that made them is
+  }
+
+  settle(ticket: number, outcome: Outcome): void {
+    const { slot, low, high } = this.#runs.runs[ticket] as Run;
+    this.#runs.free(ticket);
+    this.running--;
+    if (slot === 0 && this.#state.closed) return;
+    settleLocal(this.#state, low, high, outcome);
+  }
+
+  /** Runs that are still going are given back by whoever closes (`settle` with `released`). */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#cancelTimer?.();
+    this.#queue.local.delete(this);
+  }
+}
+

@@ -1,0 +1,74 @@
+/** The queues of an engine: names, records in shared memory, and what this thread keeps beside them. */
+import type { QueueConfig } from '../client/connection.js';
+import { EngineFullError } from '../client/errors.js';
+import type { Core, QueueAddress, Slot } from './core/calls.js';
+
+/** Something on the engine's thread that wants to know when the queue may have a job to claim. */
+export interface ReadyListener {
+  ready(): void;
+  /** Jobs it runs at this moment. */
+  readonly running: number;
+}
+
+export interface QueueEntry {
+  readonly name: string;
+  readonly address: QueueAddress;
+  readonly local: Set<ReadyListener>;
+  config: QueueConfig;
+  paused: boolean;
+  /** Lost twice or more, held back while another such job is out. */
+  readonly suspects: { slot: Slot; number: number }[];
+  suspectOut: boolean;
+  /** A run has ended in a queue with a concurrency limit. Set with the limit. */
+  permitFreed: () => void;
+}
+
+export class QueueTable {
+  readonly #core: Core;
+  readonly #limitBytes: number;
+  readonly #byName = new Map<string, QueueEntry>();
+  readonly #byAddress = new Map<QueueAddress, QueueEntry>();
+
+  constructor(core: Core, limitBytes: number) {
+    this.#core = core;
+    this.#limitBytes = limitBytes;
+  }
+
+  /** The queue of that name, made on first use. Throws EngineFullError at 65,536 queues or when memory is full. */
+  open(name: string): QueueEntry {
+    const known = this.#byName.get(name);
+    if (known !== undefined) return known;
+    const address = this.#core.wasm.queueOpen() >>> 0;
+    if (address === 0) {
+      throw new EngineFullError({
+        limitBytes: this.#limitBytes,
+        message: `No room for the queue "${name}": an engine holds at most 65,536 queues within its maxMemory of ${this.#limitBytes} bytes.`,
+      });
+    }
+    const entry: QueueEntry = {
+      name,
+      address,
+      local: new Set(),
+      config: {},
+      paused: false,
+      suspects: [],
+      suspectOut: false,
+      permitFreed: () => {},
+    };
+    this.#byName.set(name, entry);
+    this.#byAddress.set(address, entry);
+    return entry;
+  }
+
+  find(name: string): QueueEntry | undefined {
+    return this.#byName.get(name);
+  }
+
+  at(address: QueueAddress): QueueEntry {
+    return this.#byAddress.get(address) as QueueEntry;
+  }
+
+  all(): IterableIterator<QueueEntry> {
+    return this.#byName.values();
+  }
+}

@@ -1,0 +1,99 @@
+/**
+ * What the parts of an engine share, on the engine's own thread: the core, the queues, the clock, the events, who waits for what.
+ * The parts (admission, settling, dependencies, upkeep, threads) are modules of functions over this.
+ */
+import { L, type Core, type Slot } from './core/index.js';
+import type { Payloads } from './core/payloads.js';
+import type { EventLog } from './events/log.js';
+import type { Waiters } from './jobs/waiters.js';
+import type { QueueEntry, QueueTable } from './queues.js';
+import type { Clock } from './upkeep/clock.js';
+import type { Alarm } from './upkeep/alarm.js';
+import type { KeepAlive } from './upkeep/keep-alive.js';
+
+/** Who runs jobs: the engine's own thread (function handlers) or a thread of a pool. Found by the owner in a slot's word. */
+export interface RunOwner {
+  /** Tells the run that it should stop. */
+  abort(slot: Slot, reason: 'cancelled' | 'timeout' | 'removed', message: string): void;
+  /**
+   * The grace after `abort` is over: the run must end now. True when its thread is being ended (its death will settle the run); false
+   * when it can't be stopped, so that the engine takes the job away from it.
+   */
+  terminate(slot: Slot): boolean;
+  graceMs(slot: Slot): number;
+  /** Told of reported starts and of ends, for the events of a Worker whose handler is a file. */
+  onStarted?(slot: Slot): void;
+  onSettled?(slot: Slot, kind: 'completed' | 'failed'): void;
+}
+
+export interface EngineLimits {
+  readonly memoryBytes: number;
+  readonly payloadBytes: number;
+  readonly idempotencyIds: number;
+  readonly dlqJobs: number;
+  readonly dlqAgeMs: number;
+  readonly threadsMax: number;
+}
+
+export interface EngineState {
+  readonly core: Core;
+  readonly payloads: Payloads;
+  readonly queues: QueueTable;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly events: EventLog;
+  readonly waiters: Waiters;
+  readonly alarm: Alarm;
+  readonly keepAlive: KeepAlive;
+  readonly limits: EngineLimits;
+  /** By thread index; [1] is the engine's own thread. */
+  readonly owners: (RunOwner | undefined)[];
+  closed: boolean;
+  /** Ids remembered in all queues. */
+  remembered: number;
+  /** Somebody reads events: starts on other threads are to be reported too. */
+  reportStarts(): void;
+  /** A warning that must not stop anything: told to `engine.on('warning')`, else to the process. */
+  warn(message: string, code: string): void;
+}
+
+/** The id that users see: custom, or `j` and the job's number. */
+export function idOf(state: EngineState, slot: Slot): string {
+  const { core } = state;
+  if ((core.field(slot, L.S_FLAGS) & L.FLAG_CUSTOM_ID) !== 0) return state.payloads.customId(core.field(slot, L.S_PAYLOAD));
+  return `j${core.number(slot)}`;
+}
+
+export function queueOf(state: EngineState, slot: Slot): QueueEntry {
+  return state.queues.at(state.core.field(slot, L.S_QUEUE));
+}
+
+export function flagsOf(state: EngineState, slot: Slot): number {
+  return state.core.field(slot, L.S_FLAGS);
+}
+
+export function setFlags(state: EngineState, slot: Slot, set: number, clear = 0): void {
+  state.core.setField(slot, L.S_FLAGS, (state.core.field(slot, L.S_FLAGS) & ~clear) | set);
+}
+
+/** Records an event about a job. The arguments are built only while somebody reads. */
+export function tell(state: EngineState, slot: Slot, event: string, args?: () => Record<string, unknown>): void {
+  const { events } = state;
+  if (!events.recording) {
+    events.skip();
+    return;
+  }
+  events.append(queueOf(state, slot).name, event, idOf(state, slot), args === undefined ? {} : args());
+}
+
+/** Records an event about a queue. */
+export function tellQueue(state: EngineState, queue: string, event: string, args: Record<string, unknown> = {}): void {
+  if (state.events.recording) state.events.append(queue, event, undefined, args);
+  else state.events.skip();
+}
+
+/** Jobs of this queue may be claimable: wakes up to `count` parked threads and tells the workers on this thread. */
+export function announce(state: EngineState, queue: QueueEntry, count: number): void {
+  for (const listener of queue.local) listener.ready();
+  state.core.wasm.wakeQueue(queue.address, count);
+}
