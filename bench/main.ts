@@ -1,5 +1,6 @@
 /** `npm run bench [-- --only PATTERN] [--quick] [--json FILE] [--list]` */
 import { parseArgs } from 'node:util';
+import { coreParts } from './core.js';
 import { engineParts } from './engine.js';
 import { floorPart } from './floor.js';
 import { FULL, machine, type Part, QUICK, type Row, runPart, tableOf, writeJson } from './harness.js';
@@ -15,7 +16,7 @@ const { values: options } = parseArgs({
 
 const settings = options.quick ? QUICK : FULL;
 const wanted = options.only === undefined ? undefined : new RegExp(options.only);
-const parts = [floorPart, ...engineParts].filter(({ name }) => wanted?.test(name) ?? true);
+const parts = [floorPart, ...coreParts, ...engineParts].filter(({ name }) => wanted?.test(name) ?? true);
 
 if (options.list) {
   for (const { name } of parts) console.log(name);

@@ -36,7 +36,9 @@ function resolve(given: unknown): Connection | PromiseLike<Connection> {
   if (isPromise(given)) return given.then(resolve);
   if (resolver !== undefined) return resolver(given);
   const what = given === undefined ? 'there is no engine' : 'there is no engine that understands the option connection';
-  throw new ConnectionError(`No connection: ${what}. Import 'flashq' (not its client part alone), or give a connection.`);
+  throw new ConnectionError(
+    `No connection: ${what}. Import 'flashq' (not its client part alone), or give a connection.`,
+  );
 }
 
 /**

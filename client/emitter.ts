@@ -2,6 +2,7 @@
  * Events for `Worker` and `QueueEvents`, in Node and in browsers alike. A listener that throws is reported and stops nobody: the
  * other listeners are called, and the work goes on.
  */
+import { type KnownNames, refuseOption } from './checks.js';
 import { ValidationError } from './errors.js';
 
 type Listener = (...args: never[]) => unknown;
@@ -20,6 +21,12 @@ export function reportWarning(message: string, code: string, detail?: unknown): 
 /** The names and arguments of the events are `E`. Listeners are called in the order in which they were added, synchronously. */
 export class Emitter<E extends { [K in keyof E]: unknown[] } = Events> {
   readonly #listeners = new Map<keyof E, { call: Listener; once: boolean }[]>();
+  readonly #names: KnownNames;
+
+  /** `names`: listening to any other is refused, since it would never be called. */
+  constructor(names: KnownNames) {
+    this.#names = names;
+  }
 
   /** Calls `listener` at every `event`. */
   on<K extends keyof E>(event: K, listener: (...args: E[K]) => unknown): this {
@@ -69,6 +76,7 @@ export class Emitter<E extends { [K in keyof E]: unknown[] } = Events> {
     if (typeof call !== 'function') {
       throw new ValidationError(`The listener of '${String(event)}' must be a function`, { path: 'listener' });
     }
+    if (!this.#names.known.includes(event as string)) refuseOption('events', event as string, this.#names);
     this.#listeners.set(event, [...(this.#listeners.get(event) ?? []), { call, once }]);
     this.listenersChanged(event);
     return this;

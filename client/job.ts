@@ -1,7 +1,15 @@
 /** One job, as handlers and producers hold it. */
 import { checkDuration, checkObject, refuse } from './checks.js';
-import type { AddAnswer, AddItem, Connection, DependencyRecord, DlqReason, JobSnapshot } from './connection.js';
-import type { JobRef, JobStateOrUnknown } from './connection.js';
+import type {
+  AddAnswer,
+  AddItem,
+  Connection,
+  DependencyRecord,
+  DlqReason,
+  JobRef,
+  JobSnapshot,
+  JobStateOrUnknown,
+} from './connection.js';
 import { JobNotFoundError, ValidationError } from './errors.js';
 import { type JobOptions, PRIORITY_MAX, PRIORITY_MIN } from './options.js';
 
@@ -28,7 +36,10 @@ type Details = Partial<
 >;
 
 /** A plain object with every field of a job: what `toJSON` returns. */
-export type JobJson<Data = unknown, Result = unknown> = Omit<JobSnapshot, 'queue' | 'state' | 'data' | 'returnvalue'> & {
+export type JobJson<Data = unknown, Result = unknown> = Omit<
+  JobSnapshot,
+  'queue' | 'state' | 'data' | 'returnvalue'
+> & {
   queueName: string;
   data: Data;
   returnvalue: Result | undefined;
@@ -236,7 +247,9 @@ export class Job<Data = any, Result = any, Name extends string = string> {
     if ((await this.#connection.retryFailed(this.queueName, [ref])) > 0) return;
     const state = await this.getState();
     if (state === 'unknown') throw new JobNotFoundError({ queue: this.queueName, jobId: this.id });
-    throw new ValidationError(`Job ${JSON.stringify(this.id)} is ${state}: only a failed job can be retried`, { path: 'job' });
+    throw new ValidationError(`Job ${JSON.stringify(this.id)} is ${state}: only a failed job can be retried`, {
+      path: 'job',
+    });
   }
 
   /**
@@ -313,7 +326,9 @@ export class Job<Data = any, Result = any, Name extends string = string> {
 /** @throws ValidationError */
 export function checkPriorityChange(change: unknown, current: number): { priority: number; lifo?: boolean } {
   const { priority = current, lifo } =
-    typeof change === 'number' ? { priority: change } : (checkObject(change, 'change') as { priority?: unknown; lifo?: unknown });
+    typeof change === 'number'
+      ? { priority: change }
+      : (checkObject(change, 'change') as { priority?: unknown; lifo?: unknown });
   if (typeof priority !== 'number' || (priority | 0) !== priority) {
     refuse('priority', `be a whole number from ${PRIORITY_MIN} to ${PRIORITY_MAX}`, priority);
   }

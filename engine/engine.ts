@@ -118,6 +118,7 @@ export class Engine extends EventEmitter {
     this.#state.core.wasm.limboAdvance();
     this.#state.core.wasm.sealedCollect();
     this.#state.events.upkeep(this.#state.clock.now());
+    this.#state.queues.setReportStarts(this.#state.events.recording);
   }
 
   /** Figures of this moment. */
@@ -209,14 +210,8 @@ function createState(
     owners: [undefined, runs],
     closed: false,
     remembered: 0,
-    reportStarts: () => reportStarts(state),
   };
   return state;
-}
-
-/** While somebody reads events, threads tell of every start. */
-function reportStarts(state: EngineState): void {
-  for (const queue of state.queues.all()) state.core.wasm.queueFlags(queue.address, L.QUEUE_REPORT_START, 0);
 }
 
 /** An event listener of the user's threw: told like any uncaught error would be, but it stops nothing. */

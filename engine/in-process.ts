@@ -168,7 +168,7 @@ export class InProcessConnection implements C.Connection {
   async subscribe(queue: string, after: string | undefined, listener: (event: C.QueueEvent) => void): Promise<C.EventSubscription> {
     if (this.state.closed) throw new EngineClosedError();
     const subscription = this.state.events.subscribe(queue, after, listener);
-    this.state.reportStarts();
+    this.state.queues.setReportStarts(true);
     return subscription;
   }
 

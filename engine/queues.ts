@@ -1,7 +1,7 @@
 /** The queues of an engine: names, records in shared memory, and what this thread keeps beside them. */
 import type { QueueConfig } from '../client/connection.js';
 import { EngineFullError } from '../client/errors.js';
-import type { Core, QueueAddress, Slot } from './core/calls.js';
+import { type Core, L, type QueueAddress, type Slot } from './core/index.js';
 
 /** Something on the engine's thread that wants to know when the queue may have a job to claim. */
 export interface ReadyListener {
@@ -16,6 +16,8 @@ export interface QueueEntry {
   readonly local: Set<ReadyListener>;
   config: QueueConfig;
   paused: boolean;
+  /** A job with a custom id has been admitted: references may be one. */
+  customIds: boolean;
   /** Lost twice or more, held back while another such job is out. */
   readonly suspects: { slot: Slot; number: number }[];
   suspectOut: boolean;
@@ -27,6 +29,8 @@ export class QueueTable {
   readonly #core: Core;
   readonly #limitBytes: number;
   readonly #byName = new Map<string, QueueEntry>();
+  /** Threads tell of every start, since somebody reads events. */
+  reportStarts = false;
   readonly #byAddress = new Map<QueueAddress, QueueEntry>();
 
   constructor(core: Core, limitBytes: number) {
@@ -51,13 +55,23 @@ export class QueueTable {
       local: new Set(),
       config: {},
       paused: false,
+      customIds: false,
       suspects: [],
       suspectOut: false,
       permitFreed: () => {},
     };
+    if (this.reportStarts) this.#core.wasm.queueFlags(address, L.QUEUE_REPORT_START, 0);
     this.#byName.set(name, entry);
     this.#byAddress.set(address, entry);
     return entry;
+  }
+
+  /** Sets whether threads report starts, for all queues there are and will be. */
+  setReportStarts(report: boolean): void {
+    if (this.reportStarts === report) return;
+    this.reportStarts = report;
+    const flag = L.QUEUE_REPORT_START;
+    for (const { address } of this.#byName.values()) this.#core.wasm.queueFlags(address, report ? flag : 0, report ? 0 : flag);
   }
 
   find(name: string): QueueEntry | undefined {

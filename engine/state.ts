@@ -51,8 +51,6 @@ export interface EngineState {
   closed: boolean;
   /** Ids remembered in all queues. */
   remembered: number;
-  /** Somebody reads events: starts on other threads are to be reported too. */
-  reportStarts(): void;
   /** A warning that must not stop anything: told to `engine.on('warning')`, else to the process. */
   warn(message: string, code: string): void;
 }

@@ -138,6 +138,7 @@ function resolveId(state: EngineState, queue: QueueEntry, entry: Entry, byId: Ma
     return;
   }
   byId.set(id, entry);
+  queue.customIds = true;
   const { core } = state;
   const slot = core.wasm.findId(queue.address, entry.block + L.P_CONTENT, state.payloads.idBytes(entry.block)) >>> 0;
   if (slot === 0) return;

@@ -5,7 +5,23 @@ import { L, type Slot } from '../core/index.js';
 import type { EngineState } from '../state.js';
 import { finalState, visibleState } from './records.js';
 
-const GENERATED = /^j([1-9][0-9]{0,15})$/;
+const PREFIX = 0x6a; // j
+const ZERO = 0x30;
+/** Digits of a generated id: numbers stay below 2^53. */
+const DIGITS_MAX = 16;
+
+/** The number in a generated id, or 0. By hand: this runs for every job that is waited for. */
+function generatedNumber(id: string): number {
+  const { length } = id;
+  if (length < 2 || length > DIGITS_MAX + 1 || id.charCodeAt(0) !== PREFIX || id.charCodeAt(1) === ZERO) return 0;
+  let number = 0;
+  for (let i = 1; i < length; i++) {
+    const digit = id.charCodeAt(i) - ZERO;
+    if (digit < 0 || digit > 9) return 0;
+    number = number * 10 + digit;
+  }
+  return number;
+}
 
 export interface Found {
   readonly slot: Slot;
@@ -23,13 +39,12 @@ export function resolve(state: EngineState, queueName: string, ref: JobRef): Fou
   const { core, payloads, queues } = state;
   const name = ref.queue ?? queueName;
   const queue = queues.find(name);
-  if (queue !== undefined) {
+  if (queue?.customIds === true) {
     const slot = payloads.withText(ref.id, (address, bytes) => core.wasm.findId(queue.address, address, bytes) >>> 0);
     if (slot !== 0) return { slot, existed: true };
   }
-  const match = GENERATED.exec(ref.id);
-  if (match === null) return NOTHING;
-  const number = Number(match[1]);
+  const number = generatedNumber(ref.id);
+  if (number === 0) return NOTHING;
   const slot = core.findNumber(number);
   if (slot === 0) return { slot: 0, existed: number < core.nextNumber() };
   if (ref.queue !== undefined && core.field(slot, L.S_QUEUE) !== queue?.address) return NOTHING;

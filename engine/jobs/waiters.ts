@@ -24,11 +24,13 @@ export function endingError(queue: string, jobId: string, ending: Exclude<Ending
   }
 }
 
-/** One call of `finished`, for `count` jobs. */
-class Wait {
+/** One call of `finished`, for any number of jobs. */
+export class Wait {
   readonly promise: Promise<unknown[]>;
   readonly results: unknown[];
   readonly settled: boolean;
+  /** Numbers of the jobs waited for, 0 for those that had ended. */
+  readonly numbers: number[];
   pending: number;
   done = false;
   cancelTimer: (() => void) | undefined;
@@ -38,39 +40,47 @@ class Wait {
   constructor(count: number, settled: boolean) {
     this.pending = count;
     this.settled = settled;
-    this.results = new Array(count);
+    this.results = new Array(count).fill(undefined);
+    this.numbers = new Array(count).fill(0);
     this.promise = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
     });
   }
 
-  finish(): void {
-    this.done = true;
-    this.cancelTimer?.();
-    this.#resolve(this.results);
+  /** One of the jobs has ended. */
+  settle(index: number, queue: string, id: string, ending: Ending): void {
+    if (this.done) return;
+    this.numbers[index] = 0;
+    if (ending.kind === 'completed') {
+      this.results[index] = this.settled ? fulfilled(ending.value) : ending.value;
+    } else {
+      const error = endingError(queue, id, ending);
+      if (!this.settled) {
+        this.fail(error);
+        return;
+      }
+      this.results[index] = { status: 'rejected', reason: error } satisfies SettledResult;
+    }
+    if (--this.pending === 0) this.#end(() => this.#resolve(this.results));
   }
 
   fail(error: unknown): void {
+    this.#end(() => this.#reject(error));
+  }
+
+  #end(tell: () => void): void {
     this.done = true;
     this.cancelTimer?.();
-    this.#reject(error);
+    tell();
   }
 }
 
+/** A place in a wait; further waits for the same job behind it. */
 interface Place {
   readonly wait: Wait;
   readonly index: number;
   readonly next: Place | undefined;
-}
-
-/** A job that is awaited: by number, with what its end already is if it has ended. */
-export interface Awaited {
-  readonly number: number;
-  readonly queue: string;
-  readonly id: string;
-  /** Set when there is nothing to wait for. */
-  readonly ending?: Ending | undefined;
 }
 
 export class Waiters {
@@ -83,61 +93,45 @@ export class Waiters {
     this.#keepAlive = keepAlive;
   }
 
+  /** Jobs that somebody waits for. */
   get size(): number {
     return this.#places.size;
   }
 
-  /**
-   * Waits for all of `jobs`, results in their order. Not `settled`: rejects with the failure that happened first (of those already there,
-   * the first in order). The caller has set WAITED on the slots of those without an ending.
-   */
-  wait(jobs: readonly Awaited[], timeoutMs: number | undefined, settled: boolean): Promise<unknown[]> {
-    const wait = new Wait(jobs.length, settled);
-    for (let index = 0; index < jobs.length; index++) {
-      const job = jobs[index] as Awaited;
-      if (job.ending !== undefined) this.#settle(wait, index, job.queue, job.id, job.ending);
-      else this.#places.set(job.number, { wait, index, next: this.#places.get(job.number) });
-    }
-    if (wait.pending === 0 && !wait.done) wait.finish();
+  /** Job `number` is the one at `index` of a wait; its slot carries WAITED. */
+  add(wait: Wait, index: number, number: number): void {
+    wait.numbers[index] = number;
+    this.#places.set(number, { wait, index, next: this.#places.get(number) });
+  }
+
+  /** Every job of the wait has been added or settled: from now on it may time out. */
+  begin(wait: Wait, timeoutMs: number | undefined, nameOf: (index: number) => { queue: string; id: string }): Promise<unknown[]> {
     if (wait.done) {
-      this.#forget(jobs, wait);
+      this.#forget(wait);
       return wait.promise;
     }
     if (timeoutMs !== undefined) {
-      wait.cancelTimer = this.#clock.setTimer(() => {
-        const left = jobs.filter((job, index) => !(index in wait.results) && job.ending === undefined);
-        const first = jobs[0] as Awaited;
-        wait.fail(new WaitTimeoutError({ queue: first.queue, jobIds: left.map((job) => job.id), timeoutMs }));
-        this.#forget(jobs, wait);
-      }, timeoutMs);
+      wait.cancelTimer = this.#clock.setTimer(() => this.#timeOut(wait, timeoutMs, nameOf), timeoutMs);
     }
     this.#keepAlive.hold(wait.promise);
     return wait.promise;
   }
 
-  #forget(jobs: readonly Awaited[], wait: Wait): void {
-    for (const { number } of jobs) {
-      const first = this.#places.get(number);
-      if (first === undefined) continue;
-      const kept = without(first, wait);
+  #timeOut(wait: Wait, timeoutMs: number, nameOf: (index: number) => { queue: string; id: string }): void {
+    const open = [...wait.numbers.keys()].filter((index) => wait.numbers[index] !== 0);
+    const names = open.slice(0, 100).map(nameOf);
+    wait.fail(new WaitTimeoutError({ queue: names[0]?.queue ?? '', jobIds: names.map(({ id }) => id), timeoutMs }));
+    this.#forget(wait);
+  }
+
+  /** A wait is over before all its jobs are. */
+  #forget(wait: Wait): void {
+    for (const number of wait.numbers) {
+      if (number === 0) continue;
+      const kept = without(this.#places.get(number), wait);
       if (kept === undefined) this.#places.delete(number);
       else this.#places.set(number, kept);
     }
-  }
-
-  #settle(wait: Wait, index: number, queue: string, id: string, ending: Ending): void {
-    if (wait.done) return;
-    if (ending.kind === 'completed') {
-      wait.results[index] = wait.settled ? fulfilled(ending.value) : ending.value;
-    } else {
-      const error = endingError(queue, id, ending);
-      if (!wait.settled) {
-        wait.fail(error);
-        return;
-      }
-      wait.results[index] = { status: 'rejected', reason: error } satisfies SettledResult;
-    }
-    wait.pending--;
   }
 
   /** Tells everybody who waits for this job. Each waiter gets a value of its own. */
@@ -147,9 +141,10 @@ export class Waiters {
     this.#places.delete(number);
     let own = ending;
     while (place !== undefined) {
-      const { wait, index } = place;
-      this.#settle(wait, index, queue, id, own);
-      if (!wait.done && wait.pending === 0) wait.finish();
+      const { wait, index }: Place = place;
+      const wasDone = wait.done;
+      wait.settle(index, queue, id, own);
+      if (wait.done && !wasDone && wait.pending > 0) this.#forget(wait);
       place = place.next;
       if (place !== undefined && ending.kind === 'completed') own = { kind: 'completed', value: another() };
     }

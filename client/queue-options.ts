@@ -1,0 +1,104 @@
+/** What the methods of a queue take besides jobs: their types and checks. */
+import {
+  checkBoolean,
+  checkDuration,
+  checkInteger,
+  checkObject,
+  checkOptionNames,
+  type KnownNames,
+  refuse,
+} from './checks.js';
+import type { JobRef, QueueConfig } from './connection.js';
+import type { ConnectionInput } from './default-connection.js';
+import { ValidationError } from './errors.js';
+import type { AddOptions } from './options.js';
+import { type JobReference, normaliseRef, normaliseRefs } from './references.js';
+
+export interface QueueOptions {
+  /** An Engine, `'memory'`, or a connection. Default: this process's engine. */
+  readonly connection?: ConnectionInput | undefined;
+  /** For what an `add` leaves open; of this object only. */
+  readonly defaultJobOptions?: AddOptions | undefined;
+}
+
+export interface WaitOptions {
+  /** Milliseconds after which to give up; none by default. 0 gives up unless it has finished already. */
+  readonly timeout?: number | undefined;
+}
+
+/** Which jobs of the dead letter queue. */
+export type DlqSelection = JobReference | readonly JobReference[] | 'all';
+
+export const QUEUE_OPTIONS: KnownNames = {
+  known: ['connection', 'defaultJobOptions'],
+  elsewhere: {
+    defaultJobOpts: 'it is called defaultJobOptions.',
+    prefix: 'queues of different engines share nothing. Leave it out.',
+    streams: 'events are kept by the engine. Leave it out.',
+    settings: 'settings belong to the Worker.',
+    limiter: 'call queue.setRateLimit.',
+    skipVersionCheck: 'there is no server of another make whose version could matter. Leave it out.',
+    skipMetasUpdate: 'there is no such data. Leave it out.',
+    telemetry: 'the trace context travels by itself.',
+  },
+};
+
+function checkTimeout(timeout: unknown): number | undefined {
+  return timeout === undefined ? undefined : checkDuration(timeout, 'timeout');
+}
+
+export function waitOptions(opts: unknown, path = 'opts'): { timeout: number | undefined; settled: boolean } {
+  if (opts === undefined) return { timeout: undefined, settled: false };
+  if (typeof opts === 'number') return { timeout: checkTimeout(opts), settled: false };
+  const given = checkObject(opts, path);
+  checkOptionNames(given, path, { known: ['timeout', 'settled'] });
+  const settled = given.settled === undefined ? false : checkBoolean(given.settled, `${path}.settled`);
+  return { timeout: checkTimeout(given.timeout), settled };
+}
+
+/** undefined: all. */
+export function dlqRefs(selection: readonly unknown[]): JobRef[] | undefined {
+  const [which] = selection;
+  if (selection.length === 0 || which === 'all') return undefined;
+  if (Array.isArray(which)) return normaliseRefs(which, 'refs');
+  if (typeof which === 'object' && which !== null && !('id' in which)) {
+    throw new ValidationError('Filters of the dead letter queue are not supported yet in this version of flashQ.', {
+      path: 'ref',
+    });
+  }
+  return [normaliseRef(which)];
+}
+
+const CONFIG_NAMES: KnownNames = {
+  known: ['rateLimit', 'concurrency'],
+  later: ['aging', 'groups', 'dlq', 'idempotencyTtl', 'idempotencyMax', 'maxDeliveries'],
+  elsewhere: { limiter: 'it is called rateLimit here.' },
+};
+
+/** Start times and permits are cells of fixed tables in the engine. */
+const LIMIT_MAX = 65_534;
+
+export function checkConfig(config: unknown): QueueConfig {
+  const given = checkObject(config, 'config');
+  checkOptionNames(given, 'config', CONFIG_NAMES);
+  const { rateLimit, concurrency } = given;
+  const wanted: QueueConfig = {};
+  if (rateLimit === null) wanted.rateLimit = null;
+  else if (rateLimit !== undefined) wanted.rateLimit = checkRateLimit(rateLimit, 'config.rateLimit');
+  if (concurrency === null) wanted.concurrency = null;
+  else if (concurrency !== undefined)
+    wanted.concurrency = checkInteger(concurrency, 'config.concurrency', 1, LIMIT_MAX);
+  return wanted;
+}
+
+/** @throws ValidationError */
+export function checkRateLimit(value: unknown, path: string): { max: number; duration: number } {
+  const given = checkObject(value, path);
+  checkOptionNames(given, path, {
+    known: ['max', 'duration'],
+    elsewhere: { groupKey: 'groups are not supported yet in this version.' },
+  });
+  const duration = checkDuration(given.duration, `${path}.duration`);
+  if (duration === 0) refuse(`${path}.duration`, 'be more than 0 ms', duration);
+  return { max: checkInteger(given.max, `${path}.max`, 1, LIMIT_MAX), duration };
+}

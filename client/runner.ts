@@ -1,0 +1,346 @@
+/**
+ * The run loop: takes claimed jobs from a `ClaimSource`, runs a handler on each, up to a live number at a time, and settles them.
+ * The same loop serves function handlers and the inside of handler threads.
+ *
+ * It keeps `credit` (granted and not delivered yet) so that running + credit never exceeds the concurrency. A delivery may settle
+ * and grant again before `deliver` returns (handlers that return no promise do).
+ */
+import type { AbortReason, ClaimedJob, ClaimSink, ClaimSource, Connection, Outcome } from './connection.js';
+import { reportWarning } from './emitter.js';
+import {
+  EngineClosedError,
+  fromErrorRecord,
+  JobCancelledError,
+  JobRemovedError,
+  TimeoutError,
+  toErrorRecord,
+} from './errors.js';
+import { Job, jobOfSnapshot } from './job.js';
+import { outcomeOfFailure, type RunnerSettings } from './outcome.js';
+
+/** The second argument of a handler. */
+export interface HandlerContext {
+  /** Aborts when the run should stop: the job was cancelled or removed, took too long, or the worker closes. `reason` says which. */
+  readonly signal: AbortSignal;
+}
+
+export type Handler<Data = any, Result = any, Name extends string = string> = (
+  job: Job<Data, Result, Name>,
+  context: HandlerContext,
+) => Promise<Result> | Result;
+
+/** What somebody wants to hear. A hook that isn't set costs nothing; hooks must not throw. */
+export interface RunnerHooks {
+  active?: ((job: Job) => void) | undefined;
+  completed?: ((job: Job, result: unknown) => void) | undefined;
+  failed?: ((job: Job, error: Error) => void) | undefined;
+  drained?: (() => void) | undefined;
+  error?: ((error: Error) => void) | undefined;
+}
+
+export interface RunnerOptions {
+  readonly connection: Connection;
+  readonly handler: Handler;
+  readonly concurrency: number;
+  readonly settings?: RunnerSettings | undefined;
+  readonly hooks?: RunnerHooks | undefined;
+}
+
+/** One run, and its handler's context. The AbortController (1 µs) is made when somebody looks at `signal`. */
+class Run implements HandlerContext {
+  readonly ticket: number;
+  readonly job: Job;
+  readonly timeoutMs: number;
+  /** Its place in the list of runs; -1 once its handler has ended. */
+  index: number;
+  /** Its outcome has been told already: what the handler still says doesn't count. */
+  isSettled = false;
+  abortReason: AbortReason | undefined;
+  abortError: Error | undefined;
+  #controller: AbortController | undefined;
+
+  constructor(claimed: ClaimedJob, job: Job, index: number) {
+    this.ticket = claimed.ticket;
+    this.job = job;
+    this.timeoutMs = claimed.timeoutMs;
+    this.index = index;
+  }
+
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.abortError !== undefined) this.#controller.abort(this.abortError);
+    }
+    return this.#controller.signal;
+  }
+
+  /** The first reason stays. */
+  abort(reason: AbortReason, error: Error): void {
+    if (this.abortReason !== undefined) return;
+    this.abortReason = reason;
+    this.abortError = error;
+    this.#controller?.abort(error);
+  }
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function';
+}
+
+function errorOfAbort(run: Run, reason: AbortReason, message: string): Error {
+  const about = { queue: run.job.queueName, jobId: run.job.id };
+  switch (reason) {
+    case 'timeout':
+      return new TimeoutError(run.timeoutMs, message || undefined);
+    case 'cancelled':
+      return new JobCancelledError({ ...about, reason: message || undefined });
+    case 'removed':
+      return new JobRemovedError(about);
+    case 'closing':
+      return new EngineClosedError(message || 'The worker is closing');
+  }
+}
+
+export class Runner implements ClaimSink {
+  /** May be exchanged, or changed, at any time. */
+  hooks: RunnerHooks;
+  readonly #connection: Connection;
+  readonly #handler: Handler;
+  readonly #settings: RunnerSettings;
+  #source: ClaimSource | undefined;
+  #concurrency: number;
+  #credit = 0;
+  #isPaused = false;
+  #isEnded = false;
+  /** Changes of the concurrency in progress: until they end, ended runs are not replaced. */
+  #revoking = 0;
+  readonly #runs: Run[] = [];
+  #whenIdle: (() => void)[] = [];
+
+  constructor({ connection, handler, concurrency, settings = {}, hooks = {} }: RunnerOptions) {
+    this.#connection = connection;
+    this.#handler = handler;
+    this.#concurrency = concurrency;
+    this.#settings = settings;
+    this.hooks = hooks;
+  }
+
+  /** Runs whose handlers have not ended, those included that were given back. */
+  get running(): number {
+    return this.#runs.length;
+  }
+
+  get concurrency(): number {
+    return this.#concurrency;
+  }
+
+  get isPaused(): boolean {
+    return this.#isPaused;
+  }
+
+  /** Begins to claim from `source`, whose sink this runner is. */
+  start(source: ClaimSource): void {
+    this.#source = source;
+    this.#topUp();
+  }
+
+  /** How many runs at a time from now on. Fewer than are running: none is stopped, but none is started until enough have ended. */
+  async setConcurrency(count: number): Promise<void> {
+    const isLess = count < this.#concurrency;
+    this.#concurrency = count;
+    if (isLess) await this.#takeBack();
+    else this.#topUp();
+  }
+
+  /** Starts no more runs. Resolves when no claim is in progress; `idle()` when the runs have ended too. */
+  async pause(): Promise<void> {
+    this.#isPaused = true;
+    await this.#takeBack();
+  }
+
+  resume(): void {
+    this.#isPaused = false;
+    this.#topUp();
+  }
+
+  /** Resolves when no handler runs. */
+  idle(): Promise<void> {
+    if (this.#runs.length === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#whenIdle.push(resolve));
+  }
+
+  /** Aborts what runs, and gives it back so that others may run it at once; no attempt is counted. */
+  releaseAll(message: string): void {
+    for (const run of [...this.#runs]) {
+      const isOpen = !run.isSettled;
+      run.isSettled = true;
+      if (isOpen) this.#tell(run, { kind: 'released' });
+      run.abort('closing', errorOfAbort(run, 'closing', message));
+    }
+  }
+
+  /** Aborts what runs, and fails it: an attempt is counted. */
+  failAll(message: string): void {
+    for (const run of [...this.#runs]) {
+      const error = errorOfAbort(run, 'closing', message);
+      const isOpen = !run.isSettled;
+      run.isSettled = true;
+      if (isOpen) this.#tell(run, { kind: 'failed', error: toErrorRecord(error), unrecoverable: false });
+      run.abort('closing', error);
+    }
+  }
+
+  /** Stops for good and lets go of the source. */
+  async close(): Promise<void> {
+    if (this.#isEnded) return;
+    await this.pause();
+    this.#isEnded = true;
+    await this.#source?.close();
+  }
+
+  // ---- what the source says -------------------------------------------------------------------------------------------------
+
+  deliver(claimed: ClaimedJob): void {
+    this.#credit--;
+    const job = jobOfSnapshot<any, any, string>(this.#connection, claimed.snapshot);
+    const run = new Run(claimed, job, this.#runs.length);
+    this.#runs.push(run);
+    if (this.hooks.active !== undefined) this.hooks.active(job);
+    let result: unknown;
+    try {
+      result = this.#handler(job, run);
+    } catch (error) {
+      this.#failed(run, error);
+      return;
+    }
+    if (!isThenable(result)) {
+      this.#completed(run, result);
+      return;
+    }
+    result.then(
+      (value) => this.#completed(run, value),
+      (error: unknown) => this.#failed(run, error),
+    );
+  }
+
+  abort(ticket: number, reason: AbortReason, message: string): void {
+    const run = this.#runs.find((one) => one.ticket === ticket && !one.isSettled);
+    run?.abort(reason, errorOfAbort(run, reason, message));
+  }
+
+  drained(): void {
+    this.hooks.drained?.();
+  }
+
+  failed(error: Error): void {
+    this.#isEnded = true;
+    this.#credit = 0;
+    this.#report(error);
+  }
+
+  // ---- the end of a run -----------------------------------------------------------------------------------------------------
+
+  /** A completion counts even after an abort: the work is done. */
+  #completed(run: Run, result: unknown): void {
+    if (run.index === -1) return; // a thenable that calls back twice
+    if (!run.isSettled) {
+      run.isSettled = true;
+      this.#tell(run, { kind: 'completed', result });
+      if (this.hooks.completed !== undefined) {
+        Job.ended(run.job, { returnvalue: result, finishedOn: this.#connection.now() });
+        this.hooks.completed(run.job, result);
+      }
+    }
+    this.#ended(run);
+  }
+
+  #failed(run: Run, thrown: unknown): void {
+    if (run.index === -1) return;
+    if (run.isSettled) {
+      this.#ended(run);
+      return;
+    }
+    let outcome: Outcome | Promise<Outcome>;
+    try {
+      outcome = outcomeOfFailure(thrown, run, this.#settings, (error) => this.#report(error));
+    } catch (error) {
+      this.#report(error as Error);
+      outcome = { kind: 'failed', error: toErrorRecord(thrown), unrecoverable: false };
+    }
+    if (outcome instanceof Promise) outcome.then((decided) => this.#settleFailure(run, decided, thrown));
+    else this.#settleFailure(run, outcome, thrown);
+  }
+
+  #settleFailure(run: Run, outcome: Outcome, thrown: unknown): void {
+    if (!run.isSettled) {
+      run.isSettled = true;
+      this.#tell(run, outcome);
+      if (outcome.kind === 'failed' && this.hooks.failed !== undefined) {
+        const { message } = outcome.error;
+        const { job } = run;
+        Job.ended(job, {
+          failedReason: message,
+          attemptsMade: job.attemptsMade + 1,
+          finishedOn: this.#connection.now(),
+        });
+        const cause = outcome.timedOut === true ? run.abortError : thrown;
+        this.hooks.failed(job, cause instanceof Error ? cause : fromErrorRecord(outcome.error));
+      }
+    }
+    this.#ended(run);
+  }
+
+  #tell(run: Run, outcome: Outcome): void {
+    try {
+      this.#source?.settle(run.ticket, outcome);
+    } catch (error) {
+      this.#report(error as Error);
+    }
+  }
+
+  #ended(run: Run): void {
+    const last = this.#runs.pop() as Run;
+    if (last !== run) {
+      this.#runs[run.index] = last;
+      last.index = run.index;
+    }
+    run.index = -1;
+    if (this.#runs.length === 0 && this.#whenIdle.length > 0) {
+      const waiters = this.#whenIdle;
+      this.#whenIdle = [];
+      for (const wake of waiters) wake();
+    }
+    this.#topUp();
+  }
+
+  // ---- credit ---------------------------------------------------------------------------------------------------------------
+
+  #topUp(): void {
+    if (this.#source === undefined || this.#isPaused || this.#isEnded || this.#revoking > 0) return;
+    const count = this.#concurrency - this.#runs.length - this.#credit;
+    if (count <= 0) return;
+    this.#credit += count;
+    try {
+      this.#source.grant(count);
+    } catch (error) {
+      this.#credit -= count;
+      this.#report(error as Error);
+    }
+  }
+
+  async #takeBack(): Promise<void> {
+    if (this.#source === undefined || this.#isEnded) return;
+    this.#revoking++;
+    try {
+      this.#credit -= await this.#source.revoke();
+    } finally {
+      this.#revoking--;
+    }
+    this.#topUp();
+  }
+
+  #report(error: Error): void {
+    if (this.hooks.error !== undefined) this.hooks.error(error);
+    else reportWarning('A worker met an error', 'FLASHQ_WORKER_ERROR', error);
+  }
+}

@@ -1,0 +1,148 @@
+/** The options of a Worker: what users write, what other libraries call otherwise, and the defaults. */
+
+import type { KnownNames } from './checks.js';
+import { checkBoolean, checkDuration, checkFunction, checkInteger, checkObject, checkOptionNames } from './checks.js';
+import type { ConnectionInput } from './default-connection.js';
+import { ValidationError } from './errors.js';
+import type { RunnerSettings } from './outcome.js';
+import { checkRateLimit } from './queue-options.js';
+
+export interface WorkerOptions {
+  /** An Engine, `'memory'`, or a connection. Default: this process's engine. */
+  readonly connection?: ConnectionInput | undefined;
+  /** Runs at a time of this Worker, over all its threads. Default 1; for files, as many as it has threads. */
+  readonly concurrency?: number | undefined;
+  /** For handlers that are files: threads of this Worker alone. Default: one less than the machine has, at least 1. */
+  readonly threads?: number | undefined;
+  /** Milliseconds that a handler has to end after its `signal` aborted. Default 5000. */
+  readonly abortGrace?: number | undefined;
+  /** `false`: claims nothing before `run()`. Default true. */
+  readonly autorun?: boolean | undefined;
+  /** Backoff strategies by name, and how to read a delay from strangers' errors. For function handlers. */
+  readonly settings?: RunnerSettings | undefined;
+  /** For handlers that are files: replaces a thread after so many jobs, or when its heap exceeds so many MB. */
+  readonly recycle?: { readonly jobs?: number | undefined; readonly heapMb?: number | undefined } | undefined;
+  /** Calls `queue.setRateLimit` when the Worker starts: the limit is the queue's, for all its workers. */
+  readonly limiter?: { readonly max: number; readonly duration: number } | undefined;
+}
+
+export interface CloseOptions {
+  /** Milliseconds that running jobs get to end by themselves. Default 30,000. */
+  readonly timeout?: number | undefined;
+  /**
+   * What then happens to those that still run: `requeue` (default) gives them back without counting an attempt, `fail` fails their
+   * attempt, `wait` waits on.
+   */
+  readonly onTimeout?: 'requeue' | 'wait' | 'fail' | undefined;
+}
+
+export const WORKER_DEFAULTS = Object.freeze({
+  concurrency: 1,
+  abortGrace: 5000,
+  closeTimeout: 30_000,
+  onTimeout: 'requeue',
+} as const);
+
+/** A runner looks through its runs to abort one; beyond this, claims cost more than they bring. */
+const CONCURRENCY_MAX = 100_000;
+const THREADS_MAX = 256;
+
+const STALLED = 'lost runs are noticed at once here; how many are permitted is the job option maxDeliveries.';
+
+const WORKER_OPTIONS: KnownNames = {
+  known: ['connection', 'concurrency', 'threads', 'abortGrace', 'autorun', 'settings', 'recycle', 'limiter'],
+  later: ['batch', 'circuitBreaker', 'lockDuration', 'name'],
+  elsewhere: {
+    lockRenewTime: 'leases are renewed by themselves. Leave it out.',
+    stalledInterval: STALLED,
+    maxStalledCount: STALLED,
+    skipStalledCheck: STALLED,
+    maxStartedAttempts: 'give the jobs attempts.',
+    drainDelay: 'workers are woken by what is added. Leave it out.',
+    runRetryDelay: 'workers are woken by what is added. Leave it out.',
+    useWorkerThreads: 'a handler that is a file always runs on threads. Leave it out.',
+    removeOnComplete: 'it is an option of the job (or defaultJobOptions of the Queue).',
+    removeOnFail: 'it is an option of the job (or defaultJobOptions of the Queue).',
+    prefix: 'queues of different engines share nothing. Leave it out.',
+    metrics: 'the engine counts by itself. Leave it out.',
+    telemetry: 'the trace context travels by itself. Leave it out.',
+    rateLimit: 'it is called limiter here.',
+    maxConcurrency: 'it is called concurrency here.',
+  },
+};
+
+const SETTINGS_NAMES: KnownNames = {
+  known: ['backoffStrategies', 'backoffStrategy', 'retryAfter'],
+  elsewhere: { repeatStrategy: 'repeated jobs are not supported yet in this version.' },
+};
+
+/** What is left when everything has been checked. `concurrency` is undefined for files that leave it to their threads. */
+export interface CheckedWorkerOptions {
+  readonly concurrency: number | undefined;
+  readonly threads: number | undefined;
+  readonly abortGraceMs: number;
+  readonly autorun: boolean;
+  readonly settings: RunnerSettings;
+  readonly recycle: { readonly jobs?: number; readonly heapMb?: number };
+  readonly limiter: { readonly max: number; readonly duration: number } | undefined;
+}
+
+export function checkConcurrency(value: unknown, path: string): number {
+  return checkInteger(value, path, 1, CONCURRENCY_MAX);
+}
+
+function checkSettings(value: unknown): RunnerSettings {
+  const given = checkObject(value, 'opts.settings');
+  checkOptionNames(given, 'opts.settings', SETTINGS_NAMES);
+  const { backoffStrategies, backoffStrategy, retryAfter } = given;
+  if (backoffStrategies !== undefined) {
+    const named = checkObject(backoffStrategies, 'opts.settings.backoffStrategies');
+    for (const name of Object.keys(named)) {
+      checkFunction(named[name], `opts.settings.backoffStrategies.${name}`);
+      if (name !== 'fixed' && name !== 'exponential') continue;
+      const path = `opts.settings.backoffStrategies.${name}`;
+      throw new ValidationError(`${path}: '${name}' is built in. Give yours another name.`, { path });
+    }
+  }
+  if (backoffStrategy !== undefined) checkFunction(backoffStrategy, 'opts.settings.backoffStrategy');
+  if (retryAfter !== undefined) checkFunction(retryAfter, 'opts.settings.retryAfter');
+  return given as RunnerSettings;
+}
+
+function checkRecycle(value: unknown): { jobs?: number; heapMb?: number } {
+  const given = checkObject(value, 'opts.recycle');
+  checkOptionNames(given, 'opts.recycle', { known: ['jobs', 'heapMb'] });
+  const recycle: { jobs?: number; heapMb?: number } = {};
+  if (given.jobs !== undefined) recycle.jobs = checkInteger(given.jobs, 'opts.recycle.jobs', 1, 0x7fffffff);
+  if (given.heapMb !== undefined) recycle.heapMb = checkInteger(given.heapMb, 'opts.recycle.heapMb', 8, 1_048_576);
+  return recycle;
+}
+
+/** Options that would do nothing for this kind of handler. */
+function refuseUseless(opts: WorkerOptions, isFile: boolean): void {
+  const useless = isFile ? (['settings'] as const) : (['threads', 'recycle'] as const);
+  for (const name of useless) {
+    if (opts[name] === undefined) continue;
+    const why = isFile
+      ? 'functions do not cross to the threads of a handler file'
+      : 'it is for handlers that are files; a function runs on the thread that made the Worker';
+    throw new ValidationError(`opts.${name} would do nothing: ${why}.`, { path: `opts.${name}` });
+  }
+}
+
+/** @throws ValidationError */
+export function checkWorkerOptions(opts: WorkerOptions, isFile: boolean): CheckedWorkerOptions {
+  checkOptionNames(checkObject(opts, 'opts'), 'opts', WORKER_OPTIONS);
+  refuseUseless(opts, isFile);
+  const { concurrency, threads, abortGrace, autorun, settings, recycle, limiter } = opts;
+  const runs = concurrency === undefined ? undefined : checkConcurrency(concurrency, 'opts.concurrency');
+  return {
+    concurrency: runs ?? (isFile ? undefined : WORKER_DEFAULTS.concurrency),
+    threads: threads === undefined ? undefined : checkInteger(threads, 'opts.threads', 1, THREADS_MAX),
+    abortGraceMs: abortGrace === undefined ? WORKER_DEFAULTS.abortGrace : checkDuration(abortGrace, 'opts.abortGrace'),
+    autorun: autorun === undefined ? true : checkBoolean(autorun, 'opts.autorun'),
+    settings: settings === undefined ? {} : checkSettings(settings),
+    recycle: recycle === undefined ? {} : checkRecycle(recycle),
+    limiter: limiter === undefined ? undefined : checkRateLimit(limiter, 'opts.limiter'),
+  };
+}

@@ -1,0 +1,54 @@
+/** The public names of flashq. */
+import { setDefaultConnectionResolver } from '../client/default-connection.js';
+import { resolveConnection } from './default.js';
+
+setDefaultConnectionResolver(resolveConnection);
+
+export type {
+  DependencyRecord,
+  DlqReason,
+  ErrorRecord,
+  Explanation,
+  JobCounts,
+  JobState,
+  JobStateOrUnknown,
+  QueueConfig,
+  QueueEvent,
+  SettledResult,
+} from '../client/connection.js';
+export {
+  AuthenticationError,
+  BulkError,
+  CircuitOpenError,
+  ConnectionError,
+  DataDirLockedError,
+  DelayedError,
+  DuplicateJobError,
+  EngineClosedError,
+  EngineFullError,
+  FlashQError,
+  JobActiveError,
+  JobCancelledError,
+  JobFailedError,
+  JobNotFoundError,
+  JobRemovedError,
+  LeaseLostError,
+  PermissionError,
+  ProtocolError,
+  RateLimitError,
+  SagaFailedError,
+  StoreError,
+  TimeoutError,
+  UnknownDependencyError,
+  UnrecoverableError,
+  ValidationError,
+  WaitTimeoutError,
+} from '../client/errors.js';
+export { Job, type JobJson } from '../client/job.js';
+export { type AddOptions, JOB_DEFAULTS, type JobOptions } from '../client/options.js';
+export { Queue } from '../client/queue.js';
+export { QueueEvents } from '../client/queue-events.js';
+export { Worker } from '../client/worker.js';
+export { Engine, type EngineStats } from './engine.js';
+export type { EngineOptions } from './options.js';
+export { type Clock, SystemClock, TestClock } from './upkeep/clock.js';
