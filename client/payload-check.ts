@@ -112,7 +112,7 @@ function checkedMembers(value: Record<string, unknown>, isPlain: boolean, depth:
   let copy: Record<string, unknown> | undefined = isPlain ? undefined : {};
   for (const key in value) {
     if (!isPlain && !Object.hasOwn(value, key)) continue;
-    if (key === '__proto__') return wrappedMembers(value, depth);
+    if (key === '__proto__' || !(key as unknown as WellFormed).isWellFormed()) return wrappedMembers(value, depth);
     const one = value[key];
     let other: unknown = one;
     if (typeof one === 'string') {
@@ -140,13 +140,16 @@ function membersBefore(value: Record<string, unknown>, end: string): Record<stri
   return copy;
 }
 
-/** An object with an own member `__proto__` (JSON.parse makes such) can't be built by assignment: keys and values, flat. */
+/**
+ * An object with an own member `__proto__` (JSON.parse makes such) can't be built by assignment, and a key of half a surrogate pair
+ * has no UTF-8: keys and values, flat.
+ */
 function wrappedMembers(value: Record<string, unknown>, depth: number): Wrapped {
   const flat: unknown[] = [];
   for (const key of Object.keys(value)) {
     keys[depth] = key;
     const one = checked(value[key], depth + 1);
-    if (one !== undefined) flat.push(key, one);
+    if (one !== undefined) flat.push(checked(key, depth + 1), one);
   }
   return new Wrapped(WrapKind.object, flat);
 }

@@ -47,13 +47,21 @@ function checkTimeout(timeout: unknown): number | undefined {
   return timeout === undefined ? undefined : checkDuration(timeout, 'timeout');
 }
 
-export function waitOptions(opts: unknown, path = 'opts'): { timeout: number | undefined; settled: boolean } {
+export function waitOptions(opts: unknown): { timeout: number | undefined; settled: boolean } {
   if (opts === undefined) return { timeout: undefined, settled: false };
   if (typeof opts === 'number') return { timeout: checkTimeout(opts), settled: false };
-  const given = checkObject(opts, path);
-  checkOptionNames(given, path, { known: ['timeout', 'settled'] });
-  const settled = given.settled === undefined ? false : checkBoolean(given.settled, `${path}.settled`);
+  const given = checkObject(opts, 'opts');
+  checkOptionNames(given, 'opts', { known: ['timeout', 'settled'] });
+  const settled = given.settled === undefined ? false : checkBoolean(given.settled, 'opts.settled');
   return { timeout: checkTimeout(given.timeout), settled };
+}
+
+/** The last argument of `addAndWait`. */
+export function waitTimeout(wait: unknown): number | undefined {
+  if (wait === undefined) return undefined;
+  const given = checkObject(wait, 'wait');
+  checkOptionNames(given, 'wait', { known: ['timeout'] });
+  return checkTimeout(given.timeout);
 }
 
 /** undefined: all. */

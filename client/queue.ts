@@ -5,7 +5,7 @@ import { BulkError, ValidationError } from './errors.js';
 import { checkPriorityChange, type Job, jobOfAnswer, jobOfSnapshot } from './job.js';
 import { type AddOptions, type JobOptions, type JobReference, normaliseRef, validateJobOptions } from './options.js';
 import { QueueControl } from './queue-control.js';
-import { type QueueOptions, type WaitOptions, waitOptions } from './queue-options.js';
+import { type QueueOptions, type WaitOptions, waitOptions, waitTimeout } from './queue-options.js';
 import type { TypedQueue } from './typed.js';
 
 export interface BulkItem<Data = any, Name extends string = string> {
@@ -181,7 +181,7 @@ export class Queue<Data = any, Result = any, Name extends string = string> exten
    */
   async addAndWait(name: Name, data: Data, opts?: AddOptions, wait?: WaitOptions): Promise<Result> {
     const item = this.#item(name, data, opts);
-    const { timeout } = waitOptions(wait, 'wait');
+    const timeout = waitTimeout(wait);
     const connection = this.link.now ?? (await this.link.ready());
     return (await connection.addAndWait(this.name, item, { timeout })) as Result;
   }

@@ -39,10 +39,14 @@ export function defaultEngine(quiet: boolean): Promise<Engine> {
 async function open(quiet: boolean): Promise<Engine> {
   const { FLASHQ_URL: url, FLASHQ_DATA_DIR: dataDir } = process.env;
   if (url !== undefined && dataDir !== undefined) {
-    throw new ValidationError('FLASHQ_URL and FLASHQ_DATA_DIR are both set: the first names a server, the second an engine of this process. Unset one.');
+    throw new ValidationError(
+      'FLASHQ_URL and FLASHQ_DATA_DIR are both set: the first names a server, the second an engine of this process. Unset one.',
+    );
   }
-  if (url !== undefined) throw new ConnectionError('FLASHQ_URL is set, but this version has no client for servers yet. Unset it.');
-  if (dataDir !== undefined) throw new ValidationError('FLASHQ_DATA_DIR is set, but this version keeps everything in memory. Unset it.');
+  if (url !== undefined)
+    throw new ConnectionError('FLASHQ_URL is set, but this version has no client for servers yet. Unset it.');
+  if (dataDir !== undefined)
+    throw new ValidationError('FLASHQ_DATA_DIR is set, but this version keeps everything in memory. Unset it.');
   if (!quiet) {
     process.emitWarning(
       "jobs live in this process only; another process opening this queue does not see them (connection: 'memory' says that you know)",
@@ -54,12 +58,17 @@ async function open(quiet: boolean): Promise<Engine> {
 
 /** What `connection` may be: nothing, 'memory' or an Engine. */
 export function resolveConnection(given: unknown): Connection | Promise<Connection> {
-  if (given === undefined || given === 'memory') return defaultEngine(given === 'memory').then((engine) => engine.connection);
+  if (given === undefined || given === 'memory')
+    return defaultEngine(given === 'memory').then((engine) => engine.connection);
   if (given instanceof Engine) return given.connection;
   const connection = (given as { connection?: unknown } | null)?.connection;
   if (typeof connection === 'object' && connection !== null) return connection as Connection;
   if (typeof given === 'string' && /^wss?:/.test(given)) {
-    throw new ConnectionError(`connection: ${JSON.stringify(given)}: this version has no client for servers yet. Use an Engine.`);
+    throw new ConnectionError(
+      `connection: ${JSON.stringify(given)}: this version has no client for servers yet. Use an Engine.`,
+    );
   }
-  throw new ValidationError("connection must be an Engine, what Engine.attach returned, or 'memory'", { path: 'connection' });
+  throw new ValidationError("connection must be an Engine, what Engine.attach returned, or 'memory'", {
+    path: 'connection',
+  });
 }

@@ -8,8 +8,8 @@ import { visibleState } from './jobs/records.js';
 import { mustResolve, visibleSlot } from './jobs/references.js';
 import { awaitJobs, awaitOne } from './jobs/waiting.js';
 import { LocalClaims, type LocalRuns } from './local-claims.js';
-import type { QueueEntry } from './queues.js';
 import { configureQueue, pauseQueue } from './queue-control.js';
+import type { QueueEntry } from './queues.js';
 import { announce, type EngineState } from './state.js';
 import { openThreadWorker } from './threads/thread-pool.js';
 
@@ -39,9 +39,21 @@ export class InProcessConnection implements C.Connection {
     return awaitOne(this.state, queue, { id: (answer as C.AddAnswer).id, queue }, opts.timeout);
   }
 
-  finished(queue: string, refs: readonly C.JobRef[], opts: { timeout?: number | undefined; settled: true }): Promise<C.SettledResult[]>;
-  finished(queue: string, refs: readonly C.JobRef[], opts: { timeout?: number | undefined; settled?: false }): Promise<unknown[]>;
-  async finished(queue: string, refs: readonly C.JobRef[], opts: { timeout?: number | undefined; settled?: boolean }): Promise<unknown[]> {
+  finished(
+    queue: string,
+    refs: readonly C.JobRef[],
+    opts: { timeout?: number | undefined; settled: true },
+  ): Promise<C.SettledResult[]>;
+  finished(
+    queue: string,
+    refs: readonly C.JobRef[],
+    opts: { timeout?: number | undefined; settled?: false },
+  ): Promise<unknown[]>;
+  async finished(
+    queue: string,
+    refs: readonly C.JobRef[],
+    opts: { timeout?: number | undefined; settled?: boolean },
+  ): Promise<unknown[]> {
     this.#queue(queue);
     return awaitJobs(this.state, queue, refs, opts.timeout, opts.settled === true);
   }
@@ -76,7 +88,11 @@ export class InProcessConnection implements C.Connection {
     return control.getLogs(this.state, queue, ref);
   }
 
-  async cancel(queue: string, ref: C.JobRef, reason: string | undefined): Promise<'cancelled' | 'aborting' | 'finished'> {
+  async cancel(
+    queue: string,
+    ref: C.JobRef,
+    reason: string | undefined,
+  ): Promise<'cancelled' | 'aborting' | 'finished'> {
     this.#queue(queue);
     return control.cancel(this.state, queue, ref, reason);
   }
@@ -165,7 +181,11 @@ export class InProcessConnection implements C.Connection {
     return { ...this.#queue(queue).config };
   }
 
-  async subscribe(queue: string, after: string | undefined, listener: (event: C.QueueEvent) => void): Promise<C.EventSubscription> {
+  async subscribe(
+    queue: string,
+    after: string | undefined,
+    listener: (event: C.QueueEvent) => void,
+  ): Promise<C.EventSubscription> {
     if (this.state.closed) throw new EngineClosedError();
     const subscription = this.state.events.subscribe(queue, after, listener);
     this.state.queues.setReportStarts(true);
@@ -196,4 +216,3 @@ export class InProcessConnection implements C.Connection {
     return this.state.random();
   }
 }
-

@@ -178,4 +178,3 @@ export class LocalClaims implements ClaimSource, ReadyListener {
     this.#queue.local.delete(this);
   }
 }
-

@@ -1,5 +1,13 @@
 /** The options of `Engine.open`. */
-import { checkBoolean, checkInteger, checkObject, checkOneOf, checkOptionNames, type KnownNames, refuse } from '../client/checks.js';
+import {
+  checkBoolean,
+  checkInteger,
+  checkObject,
+  checkOneOf,
+  checkOptionNames,
+  type KnownNames,
+  refuse,
+} from '../client/checks.js';
 import { ValidationError } from '../client/errors.js';
 import { MEMORY_BYTES_MAX, MEMORY_BYTES_MIN } from './core/memory.js';
 import { type Clock, SystemClock } from './upkeep/clock.js';
@@ -37,7 +45,17 @@ export interface ResolvedOptions {
 }
 
 const NAMES: KnownNames = {
-  known: ['durability', 'threadsMax', 'maxMemory', 'payloadLimit', 'eventsKept', 'idempotencyMax', 'handleSignals', 'clock', 'random'],
+  known: [
+    'durability',
+    'threadsMax',
+    'maxMemory',
+    'payloadLimit',
+    'eventsKept',
+    'idempotencyMax',
+    'handleSignals',
+    'clock',
+    'random',
+  ],
   later: ['dataDir'],
 };
 
@@ -55,7 +73,8 @@ export function resolveEngineOptions(opts: EngineOptions = {}): ResolvedOptions 
   }
   checkOptionNames(given, 'Engine options', NAMES);
   if (opts.durability !== undefined) checkOneOf(opts.durability, 'durability', ['memory']);
-  if (opts.clock !== undefined && typeof opts.clock?.now !== 'function') refuse('clock', 'have now() and setTimer(run, ms)', opts.clock);
+  if (opts.clock !== undefined && typeof opts.clock?.now !== 'function')
+    refuse('clock', 'have now() and setTimer(run, ms)', opts.clock);
   if (opts.random !== undefined && typeof opts.random !== 'function') refuse('random', 'be a function', opts.random);
   return {
     threadsMax: integer(opts.threadsMax, 'threadsMax', 1, THREADS_MOST, THREADS_MOST),

@@ -43,18 +43,24 @@ export async function configureQueue(state: EngineState, queue: QueueEntry, conf
 function setRate(state: EngineState, queue: QueueEntry, limit: { max: number; duration: number } | null): void {
   const { max, duration } = limit ?? { max: 0, duration: 0 };
   if (max > L.LIMIT_CELLS_MAX) {
-    throw new ValidationError(`rateLimit.max must be at most ${L.LIMIT_CELLS_MAX}, but is ${max}. Use a shorter duration.`, {
-      path: 'rateLimit.max',
-    });
+    throw new ValidationError(
+      `rateLimit.max must be at most ${L.LIMIT_CELLS_MAX}, but is ${max}. Use a shorter duration.`,
+      {
+        path: 'rateLimit.max',
+      },
+    );
   }
-  if (state.core.wasm.rateConfigure(queue.address, max, duration) === 0) throw new EngineFullError({ limitBytes: state.limits.memoryBytes });
+  if (state.core.wasm.rateConfigure(queue.address, max, duration) === 0)
+    throw new EngineFullError({ limitBytes: state.limits.memoryBytes });
   const { rateLimit: _old, ...rest } = queue.config;
   queue.config = limit === null ? rest : { ...rest, rateLimit: limit };
 }
 
 function setConcurrency(state: EngineState, queue: QueueEntry, limit: number | null): void {
   if (limit !== null && limit > L.LIMIT_CELLS_MAX) {
-    throw new ValidationError(`concurrency must be at most ${L.LIMIT_CELLS_MAX}, but is ${limit}.`, { path: 'concurrency' });
+    throw new ValidationError(`concurrency must be at most ${L.LIMIT_CELLS_MAX}, but is ${limit}.`, {
+      path: 'concurrency',
+    });
   }
   const { concurrency: _old, ...rest } = queue.config;
   queue.config = limit === null ? rest : { ...rest, concurrency: limit };
@@ -70,7 +76,8 @@ function applyConcurrency(state: EngineState, queue: QueueEntry): void {
   const { wasm } = state.core;
   const limit = queue.config.concurrency ?? undefined;
   const inForce = limit === undefined ? L.NO_LIMIT : Math.max(0, limit - wasm.permitsAbove(queue.address, limit));
-  if (wasm.permitsConfigure(queue.address, inForce) === 0) throw new EngineFullError({ limitBytes: state.limits.memoryBytes });
+  if (wasm.permitsConfigure(queue.address, inForce) === 0)
+    throw new EngineFullError({ limitBytes: state.limits.memoryBytes });
 }
 
 function permitFreed(state: EngineState, queue: QueueEntry): void {

@@ -71,7 +71,8 @@ export class QueueTable {
     if (this.reportStarts === report) return;
     this.reportStarts = report;
     const flag = L.QUEUE_REPORT_START;
-    for (const { address } of this.#byName.values()) this.#core.wasm.queueFlags(address, report ? flag : 0, report ? 0 : flag);
+    for (const { address } of this.#byName.values())
+      this.#core.wasm.queueFlags(address, report ? flag : 0, report ? 0 : flag);
   }
 
   find(name: string): QueueEntry | undefined {

@@ -2,13 +2,13 @@
  * What the parts of an engine share, on the engine's own thread: the core, the queues, the clock, the events, who waits for what.
  * The parts (admission, settling, dependencies, upkeep, threads) are modules of functions over this.
  */
-import { L, type Core, type Slot } from './core/index.js';
+import { type Core, L, type Slot } from './core/index.js';
 import type { Payloads } from './core/payloads.js';
 import type { EventLog } from './events/log.js';
 import type { Waiters } from './jobs/waiters.js';
 import type { QueueEntry, QueueTable } from './queues.js';
-import type { Clock } from './upkeep/clock.js';
 import type { Alarm } from './upkeep/alarm.js';
+import type { Clock } from './upkeep/clock.js';
 import type { KeepAlive } from './upkeep/keep-alive.js';
 
 /** Who runs jobs: the engine's own thread (function handlers) or a thread of a pool. Found by the owner in a slot's word. */
@@ -58,7 +58,8 @@ export interface EngineState {
 /** The id that users see: custom, or `j` and the job's number. */
 export function idOf(state: EngineState, slot: Slot): string {
   const { core } = state;
-  if ((core.field(slot, L.S_FLAGS) & L.FLAG_CUSTOM_ID) !== 0) return state.payloads.customId(core.field(slot, L.S_PAYLOAD));
+  if ((core.field(slot, L.S_FLAGS) & L.FLAG_CUSTOM_ID) !== 0)
+    return state.payloads.customId(core.field(slot, L.S_PAYLOAD));
   return `j${core.number(slot)}`;
 }
 

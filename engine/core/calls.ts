@@ -144,7 +144,9 @@ export class Core {
       this.u8.set(bytes, block + offset);
       return;
     }
-    this.#eachPart(block, offset, bytes.length, (at, from, count) => this.u8.set(bytes.subarray(from, from + count), at));
+    this.#eachPart(block, offset, bytes.length, (at, from, count) =>
+      this.u8.set(bytes.subarray(from, from + count), at),
+    );
   }
 
   /** A private copy of `length` bytes of a block from `offset` on. */
@@ -155,7 +157,12 @@ export class Core {
     return copy;
   }
 
-  #eachPart(block: Block, offset: number, length: number, visit: (at: number, from: number, count: number) => void): void {
+  #eachPart(
+    block: Block,
+    offset: number,
+    length: number,
+    visit: (at: number, from: number, count: number) => void,
+  ): void {
     let start = 0;
     let done = 0;
     for (let index = 0; done < length; index++) {

@@ -5,7 +5,15 @@
  * leaves every view held elsewhere stale. What may be used of it is bounded by `maxMemory` in the header.
  */
 import { readFileSync } from 'node:fs';
-import { CHUNK_FIRST, H_MAGIC, H_VERSION, LAYOUT_VERSION, MAGIC, PAGE_BYTES, PAGES_MAX } from '../../core-wasm/assembly/layout.js';
+import {
+  CHUNK_FIRST,
+  H_MAGIC,
+  H_VERSION,
+  LAYOUT_VERSION,
+  MAGIC,
+  PAGE_BYTES,
+  PAGES_MAX,
+} from '../../core-wasm/assembly/layout.js';
 
 /** What another thread needs to join: both parts can be posted. */
 export interface CoreHandle {

@@ -2,10 +2,11 @@
  * A job's payload block: a header of lengths, then id, name, options and data, so that the id and the name can be read, and the id
  * compared by the core, without decoding the rest. And the blocks of results.
  */
-import * as L from '../../core-wasm/assembly/layout.js';
+
 import { ValidationError } from '../../client/errors.js';
-import { decodePayload, encodePayload } from '../../client/payload.js';
 import type { JobOptions } from '../../client/options.js';
+import { decodePayload, encodePayload } from '../../client/payload.js';
+import * as L from '../../core-wasm/assembly/layout.js';
 import type { Block, Core } from './calls.js';
 
 const utf8 = new TextEncoder();
@@ -190,7 +191,9 @@ export class Payloads {
 
   #optionsStart(block: Block): number {
     const { u16 } = this.#core;
-    return L.P_CONTENT + (u16[(block + L.P_ID_BYTES) >>> 1] as number) + (u16[(block + L.P_NAME_BYTES) >>> 1] as number);
+    return (
+      L.P_CONTENT + (u16[(block + L.P_ID_BYTES) >>> 1] as number) + (u16[(block + L.P_NAME_BYTES) >>> 1] as number)
+    );
   }
 
   opts(block: Block): JobOptions {

@@ -86,7 +86,8 @@ function encode(state: EngineState, item: AddItem): Entry {
 
 function admitEntries(state: EngineState, queue: QueueEntry, entries: Entry[], atomic: boolean): AddAnswer[] {
   const byId = new Map<string, Entry>();
-  for (const entry of entries) if (entry.error === undefined && entry.opts?.jobId !== undefined) resolveId(state, queue, entry, byId);
+  for (const entry of entries)
+    if (entry.error === undefined && entry.opts?.jobId !== undefined) resolveId(state, queue, entry, byId);
   planDependencies(state, queue, entries, byId);
   if (atomic) refuseIfAny(state, entries);
   const now = state.clock.now();
@@ -120,7 +121,8 @@ function refuseIfAny(state: EngineState, entries: readonly Entry[]): void {
   for (const [index, { error }] of entries.entries()) if (error !== undefined) errors.push({ index, error });
   if (errors.length === 0) return;
   // Dependents before their dependencies, so that no record is still pinned when its turn comes.
-  for (const entry of [...entries].reverse()) if (entry.slot !== 0 && entry.existing === undefined) dropDependencies(state, entry.slot);
+  for (const entry of [...entries].reverse())
+    if (entry.slot !== 0 && entry.existing === undefined) dropDependencies(state, entry.slot);
   for (const entry of entries) undo(state, entry);
   if (entries.length === 1) throw (errors[0] as { error: Error }).error;
   throw new BulkError(errors);
@@ -177,7 +179,8 @@ function replace(state: EngineState, slot: Slot, entry: Entry, now: number): boo
 }
 
 /** What `flagsFor` sets. */
-const REPLACED_FLAGS = L.FLAG_LIFO | L.FLAG_REPORT_START | L.FLAG_OPTIONS | OWN_RETENTION | policyFlags('wait') | policyFlags('cancel');
+const REPLACED_FLAGS =
+  L.FLAG_LIFO | L.FLAG_REPORT_START | L.FLAG_OPTIONS | OWN_RETENTION | policyFlags('wait') | policyFlags('cancel');
 
 // ---- slots -----------------------------------------------------------------------------------------------------------------
 
@@ -199,7 +202,16 @@ function create(state: EngineState, queue: QueueEntry, block: Block, opts: JobOp
   const { core } = state;
   if (opts === undefined) return core.wasm.jobCreate(queue.address, 0, 0, block, now, 0) >>> 0;
   if (opts.onDuplicate === 'rerun' && opts.jobId !== undefined) removeFinished(state, queue, block);
-  return core.wasm.jobCreate(queue.address, opts.priority ?? 0, flagsFor(opts), block, opts.timestamp ?? now, expiryOf(opts, now)) >>> 0;
+  return (
+    core.wasm.jobCreate(
+      queue.address,
+      opts.priority ?? 0,
+      flagsFor(opts),
+      block,
+      opts.timestamp ?? now,
+      expiryOf(opts, now),
+    ) >>> 0
+  );
 }
 
 /** The finished job that is run again under its id makes way for the new one. */
@@ -339,13 +351,18 @@ function answer(state: EngineState, entry: Entry, now: number): AddAnswer {
   if (error !== undefined) return { id: opts?.jobId ?? '', deduplicated: false, timestamp: now, error };
   if (twin !== undefined) {
     state.core.wasm.blockFree(entry.block);
-    if (twin.error !== undefined) return { id: opts?.jobId ?? '', deduplicated: false, timestamp: now, error: twin.error };
+    if (twin.error !== undefined)
+      return { id: opts?.jobId ?? '', deduplicated: false, timestamp: now, error: twin.error };
   }
   const slot = twin === undefined ? existing : (twin.existing ?? twin.slot);
   if (slot !== undefined) {
     const record = snapshot(state, slot);
-    return { id: record.id, deduplicated: true, timestamp: record.timestamp, existing: { ...record, deduplicated: true } };
+    return {
+      id: record.id,
+      deduplicated: true,
+      timestamp: record.timestamp,
+      existing: { ...record, deduplicated: true },
+    };
   }
   return { id: idOf(state, entry.slot), deduplicated: false, timestamp: opts?.timestamp ?? now };
 }
-

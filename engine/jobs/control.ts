@@ -9,8 +9,8 @@ import { announce, flagsOf, idOf, queueOf, setFlags, tell, tellQueue } from '../
 import { dependencyRecords, dropDependencies, reconnect } from './dependencies.js';
 import { discard, ended } from './endings.js';
 import { CANCELLING, DISCARDED, WAITED } from './flags.js';
-import { mustResolve, resolve, visibleSlot } from './references.js';
 import { coldOf, setCold, snapshot, visibleState } from './records.js';
+import { mustResolve, resolve, visibleSlot } from './references.js';
 import { describe, leaveSuspects, makeReady, sendToDlq, tellRemoval } from './settle.js';
 
 // ---- one job ---------------------------------------------------------------------------------------------------------------
@@ -27,7 +27,12 @@ function hold(state: EngineState, slot: Slot): boolean {
   return raw === L.STATE_DELAYED || raw === L.STATE_BLOCKED;
 }
 
-export function cancel(state: EngineState, queue: string, ref: JobRef, reason: string | undefined): 'cancelled' | 'aborting' | 'finished' {
+export function cancel(
+  state: EngineState,
+  queue: string,
+  ref: JobRef,
+  reason: string | undefined,
+): 'cancelled' | 'aborting' | 'finished' {
   const { core } = state;
   const slot = mustResolve(state, queue, ref);
   const prev = visibleState(state, slot);
@@ -61,7 +66,11 @@ export function remove(state: EngineState, queue: string, ref: JobRef): boolean 
   const slot = visibleSlot(state, queue, ref);
   if (slot === 0) return forgetId(state, queue, ref);
   if (state.core.state(slot) < L.STATE_COMPLETED && !hold(state, slot)) {
-    throw new JobActiveError({ queue: queueOf(state, slot).name, jobId: idOf(state, slot), hint: 'Cancel it first, then remove it.' });
+    throw new JobActiveError({
+      queue: queueOf(state, slot).name,
+      jobId: idOf(state, slot),
+      hint: 'Cancel it first, then remove it.',
+    });
   }
   removeHeld(state, slot);
   return true;
@@ -83,7 +92,13 @@ export function removeHeld(state: EngineState, slot: Slot): void {
   if ((flagsOf(state, slot) & WAITED) !== 0) {
     setFlags(state, slot, 0, WAITED);
     const { name } = queueOf(state, slot);
-    state.waiters.resolve(state.core.number(slot), name, idOf(state, slot), { kind: 'removed', state: prev }, () => undefined);
+    state.waiters.resolve(
+      state.core.number(slot),
+      name,
+      idOf(state, slot),
+      { kind: 'removed', state: prev },
+      () => undefined,
+    );
   }
   tell(state, slot, 'removed', () => ({ prev }));
   dropDependencies(state, slot);
@@ -97,13 +112,19 @@ export function promote(state: EngineState, queue: string, ref: JobRef): void {
 }
 
 function refuseState(state: EngineState, slot: Slot, what: string, needed: string): never {
-  throw new ValidationError(`${describe(state, slot)} can't be ${what}: it is ${visibleState(state, slot)}, not ${needed}.`);
+  throw new ValidationError(
+    `${describe(state, slot)} can't be ${what}: it is ${visibleState(state, slot)}, not ${needed}.`,
+  );
 }
 
 export function changePriority(state: EngineState, queue: string, ref: JobRef, priority: number, lifo: boolean): void {
   const slot = mustResolve(state, queue, ref);
   const raw = state.core.state(slot);
-  if (raw >= L.STATE_COMPLETED || raw === L.STATE_ACTIVE || state.core.wasm.jobPrioritise(slot, priority, lifo ? 1 : 0) === 0) {
+  if (
+    raw >= L.STATE_COMPLETED ||
+    raw === L.STATE_ACTIVE ||
+    state.core.wasm.jobPrioritise(slot, priority, lifo ? 1 : 0) === 0
+  ) {
     refuseState(state, slot, 'given another priority', 'waiting, delayed or blocked');
   }
   tell(state, slot, 'priority', () => ({ priority }));
@@ -126,7 +147,11 @@ export function updateData(state: EngineState, queue: string, ref: JobRef, data:
   const slot = mustResolve(state, queue, ref);
   if (core.state(slot) === L.STATE_ACTIVE && core.wasm.jobOwner(slot) !== L.ENGINE_THREAD) {
     // Its thread may be decoding the old payload at this moment.
-    throw new JobActiveError({ queue: queueOf(state, slot).name, jobId: idOf(state, slot), hint: 'Its data can be changed when its run is over.' });
+    throw new JobActiveError({
+      queue: queueOf(state, slot).name,
+      jobId: idOf(state, slot),
+      hint: 'Its data can be changed when its run is over.',
+    });
   }
   const held = core.state(slot) === L.STATE_WAITING;
   const before = core.field(slot, L.S_PAYLOAD);
@@ -200,7 +225,8 @@ export function explain(state: EngineState, queue: string, ref: JobRef): Explana
   const slot = visibleSlot(state, queue, ref);
   if (slot === 0) return { state: 'unknown', reason: 'There is no record of such a job.', waitsFor: [] };
   const now = visibleState(state, slot);
-  const waitsFor: DependencyRecord[] = now === 'blocked' ? dependencyRecords(state, slot).filter((one) => !isEnd(one.state)) : [];
+  const waitsFor: DependencyRecord[] =
+    now === 'blocked' ? dependencyRecords(state, slot).filter((one) => !isEnd(one.state)) : [];
   return { state: now, reason: reasonFor(state, slot, waitsFor.length), waitsFor };
 }
 
@@ -257,7 +283,8 @@ export function retryFailed(state: EngineState, queue: QueueEntry, refs: readonl
   const { core } = state;
   const chosen = new Set<Slot>();
   if (refs === undefined) {
-    for (let slot = core.listHead(queue.address, L.STATE_FAILED); slot !== 0; slot = core.field(slot, L.S_NEXT)) chosen.add(slot);
+    for (let slot = core.listHead(queue.address, L.STATE_FAILED); slot !== 0; slot = core.field(slot, L.S_NEXT))
+      chosen.add(slot);
   } else {
     for (const ref of refs) {
       const slot = visibleSlot(state, queue.name, ref);
@@ -323,11 +350,17 @@ export function obliterate(state: EngineState, queue: QueueEntry, force: boolean
   const { core } = state;
   const active = activeIn(state, queue);
   if (active > 0 && !force) {
-    throw new JobActiveError({ queue: queue.name, count: active, hint: 'Wait for them, or obliterate with {force: true}, which aborts them.' });
+    throw new JobActiveError({
+      queue: queue.name,
+      count: active,
+      hint: 'Wait for them, or obliterate with {force: true}, which aborts them.',
+    });
   }
   drain(state, queue, { delayed: true, blocked: true });
-  for (const raw of [L.STATE_COMPLETED, L.STATE_FAILED, L.STATE_CANCELLED, L.STATE_REMEMBERED, L.STATE_LINGERING]) removeAll(state, queue, raw);
-  for (let slot = core.listHead(queue.address, L.STATE_WAITING); slot !== 0; slot = core.field(slot, L.S_NEXT)) discardRun(state, slot);
+  for (const raw of [L.STATE_COMPLETED, L.STATE_FAILED, L.STATE_CANCELLED, L.STATE_REMEMBERED, L.STATE_LINGERING])
+    removeAll(state, queue, raw);
+  for (let slot = core.listHead(queue.address, L.STATE_WAITING); slot !== 0; slot = core.field(slot, L.S_NEXT))
+    discardRun(state, slot);
   core.wasm.heapClear(queue.address);
   if (active === 0) core.wasm.limitsClear(queue.address);
   queue.config = {};
@@ -340,7 +373,13 @@ function discardRun(state: EngineState, slot: Slot): void {
   if ((flagsOf(state, slot) & WAITED) !== 0) {
     setFlags(state, slot, 0, WAITED);
     const { name } = queueOf(state, slot);
-    state.waiters.resolve(state.core.number(slot), name, idOf(state, slot), { kind: 'removed', state: 'active' }, () => undefined);
+    state.waiters.resolve(
+      state.core.number(slot),
+      name,
+      idOf(state, slot),
+      { kind: 'removed', state: 'active' },
+      () => undefined,
+    );
   }
   dropDependencies(state, slot);
   state.core.wasm.indexRemove(slot); // its id is free at once

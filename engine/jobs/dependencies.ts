@@ -29,7 +29,13 @@ export function connect(state: EngineState, dependent: Slot, dependencies: reado
 /** A dependency that may still complete. */
 function isOpen(state: EngineState, slot: Slot): boolean {
   const raw = state.core.state(slot);
-  return raw === L.STATE_FREE || raw === L.STATE_WAITING || raw === L.STATE_DELAYED || raw === L.STATE_BLOCKED || raw === L.STATE_ACTIVE;
+  return (
+    raw === L.STATE_FREE ||
+    raw === L.STATE_WAITING ||
+    raw === L.STATE_DELAYED ||
+    raw === L.STATE_BLOCKED ||
+    raw === L.STATE_ACTIVE
+  );
 }
 
 /** A failed dependency in the dead letter queue, waited for under the policy `wait`. */
@@ -110,7 +116,8 @@ function endWord(state: EngineState, slot: Slot): string {
 
 function unlinkAll(state: EngineState, dependent: Slot): void {
   const { core } = state;
-  for (let edge = core.field(dependent, L.S_DEPENDENCIES); edge !== 0; edge = core.field(edge, L.D_IN_NEXT)) core.wasm.edgeUnlink(edge);
+  for (let edge = core.field(dependent, L.S_DEPENDENCIES); edge !== 0; edge = core.field(edge, L.D_IN_NEXT))
+    core.wasm.edgeUnlink(edge);
   core.setField(dependent, L.S_UNSETTLED, 0);
 }
 
@@ -145,7 +152,8 @@ export function dropDependencies(state: EngineState, slot: Slot): void {
   while (true) {
     const dependency = core.wasm.edgeDrop(slot) >>> 0;
     if (dependency === 0) return;
-    if (core.field(dependency, L.S_PINS) === 0 && core.state(dependency) === L.STATE_GONE) core.wasm.jobRemove(dependency);
+    if (core.field(dependency, L.S_PINS) === 0 && core.state(dependency) === L.STATE_GONE)
+      core.wasm.jobRemove(dependency);
   }
 }
 

@@ -52,7 +52,9 @@ export function tellWaiters(state: EngineState, slot: Slot): void {
   setFlags(state, slot, 0, WAITED);
   const ending = endingOf(state, slot);
   if (ending === undefined) return;
-  state.waiters.resolve(state.core.number(slot), queueOf(state, slot).name, idOf(state, slot), ending, () => resultOf(state, slot));
+  state.waiters.resolve(state.core.number(slot), queueOf(state, slot).name, idOf(state, slot), ending, () =>
+    resultOf(state, slot),
+  );
 }
 
 /** How long and among how many this record is kept. */
@@ -98,7 +100,8 @@ function linger(state: EngineState, slot: Slot): void {
 
 /** The record's time is over, or there are too many. */
 export function evict(state: EngineState, slot: Slot): void {
-  if (state.core.state(slot) === L.STATE_FAILED) tellQueue(state, queueOf(state, slot).name, 'dlq:evicted', { jobId: idOf(state, slot) });
+  if (state.core.state(slot) === L.STATE_FAILED)
+    tellQueue(state, queueOf(state, slot).name, 'dlq:evicted', { jobId: idOf(state, slot) });
   forget(state, slot);
 }
 
@@ -108,7 +111,8 @@ export function forget(state: EngineState, slot: Slot): void {
   const raw = core.state(slot);
   if (core.field(slot, L.S_DEPENDENTS) !== 0) settleDependents(state, slot, false);
   dropDependencies(state, slot);
-  if ((flagsOf(state, slot) & L.FLAG_CUSTOM_ID) !== 0 && raw !== L.STATE_REMEMBERED && remember(state, slot, raw)) return;
+  if ((flagsOf(state, slot) & L.FLAG_CUSTOM_ID) !== 0 && raw !== L.STATE_REMEMBERED && remember(state, slot, raw))
+    return;
   discard(state, slot);
 }
 

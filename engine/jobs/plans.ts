@@ -11,7 +11,12 @@ import { resolve } from './references.js';
 export type Plan = readonly { readonly slot: Slot; readonly entry?: Entry }[];
 
 /** Resolves the references of all items; refuses unknown ones and cycles. Linear in their number. */
-export function planDependencies(state: EngineState, queue: QueueEntry, entries: readonly Entry[], byId: ReadonlyMap<string, Entry>): void {
+export function planDependencies(
+  state: EngineState,
+  queue: QueueEntry,
+  entries: readonly Entry[],
+  byId: ReadonlyMap<string, Entry>,
+): void {
   let internal = false;
   for (const entry of entries) {
     const refs = entry.opts?.dependsOn;
@@ -30,7 +35,12 @@ export function planDependencies(state: EngineState, queue: QueueEntry, entries:
   }
 }
 
-function planOne(state: EngineState, queue: QueueEntry, ref: JobRef, byId: ReadonlyMap<string, Entry>): { slot: Slot; entry?: Entry } {
+function planOne(
+  state: EngineState,
+  queue: QueueEntry,
+  ref: JobRef,
+  byId: ReadonlyMap<string, Entry>,
+): { slot: Slot; entry?: Entry } {
   const own = ref.queue === undefined || ref.queue === queue.name ? byId.get(ref.id) : undefined;
   if (own !== undefined) return own.existing === undefined ? { slot: 0, entry: own } : { slot: own.existing };
   const found = resolve(state, queue.name, ref);
@@ -77,9 +87,12 @@ function refuseCycles(entries: readonly Entry[]): void {
   const stuck = entries.filter((entry) => (waits.get(entry) as number) > 0);
   if (stuck.length === 0) return;
   const cycle = cycleFrom(stuck[0] as Entry, waits);
-  const error = new ValidationError(`These jobs depend on each other in a cycle: ${cycle}. Take one of the references away.`, {
-    path: 'opts.dependsOn',
-  });
+  const error = new ValidationError(
+    `These jobs depend on each other in a cycle: ${cycle}. Take one of the references away.`,
+    {
+      path: 'opts.dependsOn',
+    },
+  );
   for (const entry of stuck) entry.error = error;
 }
 

@@ -145,7 +145,11 @@ export function snapshot(state: EngineState, slot: Slot): JobSnapshot {
 
 /** A dependency as its dependents see it. */
 export function dependencyRecord(state: EngineState, slot: Slot): DependencyRecord {
-  const record: DependencyRecord = { queue: queueOf(state, slot).name, id: idOf(state, slot), state: finalState(state, slot) };
+  const record: DependencyRecord = {
+    queue: queueOf(state, slot).name,
+    id: idOf(state, slot),
+    state: finalState(state, slot),
+  };
   const ending = endingOf(state, slot);
   if (ending?.kind === 'completed') record.result = ending.value;
   if (ending?.kind === 'failed') record.failedReason = ending.failedReason;

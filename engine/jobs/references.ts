@@ -65,4 +65,3 @@ export function visibleSlot(state: EngineState, queueName: string, ref: JobRef):
   const { slot } = resolve(state, queueName, ref);
   return slot !== 0 && visibleState(state, slot) !== 'unknown' ? slot : 0;
 }
-

@@ -59,7 +59,14 @@ export function settleEntry(state: EngineState, thread: number, entry: number): 
   settleOther(state, slot, kind, value, core.time(entry, L.E_VALUE), thread);
 }
 
-function settleOther(state: EngineState, slot: Slot, kind: number, value: unknown, delayMs: number, thread: number): void {
+function settleOther(
+  state: EngineState,
+  slot: Slot,
+  kind: number,
+  value: unknown,
+  delayMs: number,
+  thread: number,
+): void {
   if (kind === L.OUTCOME_FAILED) failRun(state, slot, value as Failure, thread);
   else if (kind === L.OUTCOME_DELAYED) delayRun(state, slot, delayMs);
   else if (kind === L.OUTCOME_CANCELLED) cancelRun(state, slot, thread);
@@ -236,7 +243,14 @@ function noteFailure(state: EngineState, slot: Slot, error: ErrorRecord, opts: J
   setCold(state, slot, cold);
 }
 
-function retryLater(state: EngineState, slot: Slot, failure: Failure, failures: number, opts: JobOptions, now: number): void {
+function retryLater(
+  state: EngineState,
+  slot: Slot,
+  failure: Failure,
+  failures: number,
+  opts: JobOptions,
+  now: number,
+): void {
   let delay = failure.retryDelay;
   if (delay === undefined) {
     delay = backoffDelay(opts.backoff, failures, state.random);
@@ -365,17 +379,30 @@ export function leaveSuspects(state: EngineState, slot: Slot): void {
     const next = queue.suspects.shift();
     if (next === undefined) return;
     // Cancelled or removed meanwhile: its slot is in another state, or another job's.
-    if (core.number(next.slot) === next.number && core.state(next.slot) === L.STATE_BLOCKED) makeReady(state, next.slot, true, 'waiting');
+    if (core.number(next.slot) === next.number && core.state(next.slot) === L.STATE_BLOCKED)
+      makeReady(state, next.slot, true, 'waiting');
   }
 }
 
 // ---- the dead letter queue --------------------------------------------------------------------------------------------------
 
-function enterDlq(state: EngineState, slot: Slot, reason: DlqReason, message: string, prev: string, thread: number): void {
+function enterDlq(
+  state: EngineState,
+  slot: Slot,
+  reason: DlqReason,
+  message: string,
+  prev: string,
+  thread: number,
+): void {
   const { core } = state;
   core.setField(slot, L.S_FLAGS, withReason(flagsOf(state, slot), reason));
   core.wasm.jobFinish(slot, L.STATE_FAILED, 0, state.clock.now());
-  tell(state, slot, 'failed', () => ({ failedReason: message, reason, prev, attemptsMade: core.field(slot, L.S_ATTEMPTS) }));
+  tell(state, slot, 'failed', () => ({
+    failedReason: message,
+    reason,
+    prev,
+    attemptsMade: core.field(slot, L.S_ATTEMPTS),
+  }));
   state.owners[thread]?.onSettled?.(slot, 'failed');
   drainedCheck(state, slot);
   ended(state, slot);

@@ -2,8 +2,9 @@
  * Who waits for a job's end. A wait is one object for any number of jobs; a job that somebody waits for carries the flag WAITED, so
  * that the others cost nothing.
  */
-import { JobCancelledError, JobFailedError, JobRemovedError, WaitTimeoutError } from '../../client/errors.js';
+
 import type { SettledResult } from '../../client/connection.js';
+import { JobCancelledError, JobFailedError, JobRemovedError, WaitTimeoutError } from '../../client/errors.js';
 import type { Clock } from '../upkeep/clock.js';
 import type { KeepAlive } from '../upkeep/keep-alive.js';
 
@@ -105,7 +106,11 @@ export class Waiters {
   }
 
   /** Every job of the wait has been added or settled: from now on it may time out. */
-  begin(wait: Wait, timeoutMs: number | undefined, nameOf: (index: number) => { queue: string; id: string }): Promise<unknown[]> {
+  begin(
+    wait: Wait,
+    timeoutMs: number | undefined,
+    nameOf: (index: number) => { queue: string; id: string },
+  ): Promise<unknown[]> {
     if (wait.done) {
       this.#forget(wait);
       return wait.promise;

@@ -54,7 +54,12 @@ function place(state: EngineState, wait: Wait, index: number, slot: Slot, queue:
   state.waiters.add(wait, index, state.core.number(slot));
 }
 
-export async function awaitOne(state: EngineState, queue: string, ref: JobRef, timeoutMs: number | undefined): Promise<unknown> {
+export async function awaitOne(
+  state: EngineState,
+  queue: string,
+  ref: JobRef,
+  timeoutMs: number | undefined,
+): Promise<unknown> {
   const [value] = await awaitJobs(state, queue, [ref], timeoutMs, false);
   return value;
 }

@@ -24,7 +24,8 @@ function due(state: EngineState, slot: Slot, now: number): void {
   switch (core.state(slot)) {
     case L.STATE_DELAYED:
       if (isExpired(state, slot, now)) expire(state, slot, 'delayed');
-      else if (core.time(slot, L.S_DUE) <= now) makeReady(state, slot, (flagsOf(state, slot) & L.FLAG_LIFO) !== 0, 'delayed');
+      else if (core.time(slot, L.S_DUE) <= now)
+        makeReady(state, slot, (flagsOf(state, slot) & L.FLAG_LIFO) !== 0, 'delayed');
       else core.wasm.jobTimer(slot, core.time(slot, L.S_DUE));
       return;
     case L.STATE_BLOCKED:
@@ -32,7 +33,8 @@ function due(state: EngineState, slot: Slot, now: number): void {
       return;
     case L.STATE_WAITING:
       // Taken out of the heap first; a claim that came earlier has begun a run, and so the ttl has ended.
-      if (isExpired(state, slot, now) && core.wasm.jobWithdraw(slot, L.STATE_BLOCKED) !== 0) expire(state, slot, 'waiting');
+      if (isExpired(state, slot, now) && core.wasm.jobWithdraw(slot, L.STATE_BLOCKED) !== 0)
+        expire(state, slot, 'waiting');
       return;
     case L.STATE_ACTIVE:
       overdue(state, slot, now);

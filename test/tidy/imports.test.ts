@@ -13,7 +13,7 @@ const TABLE: Record<string, { readonly may: readonly string[]; readonly packages
   'engine/core': { may: ['engine', 'client', 'core-wasm/assembly/layout.ts'] },
   gateway: { may: ['engine', 'client/protocol'] },
   // Benchmarks and examples see what a user sees.
-  bench: { may: [], packages: [/^flashq$/, /^node:/, /^tinybench$/] },
+  bench: { may: ['bench/core.ts'], packages: [/^flashq$/, /^node:/, /^tinybench$/] },
   'bench/core.ts': { may: ['bench', 'engine/core', 'core-wasm/assembly/layout.ts', 'dist/engine/core'] },
   examples: { may: [], packages: [/^flashq$/, /^node:/, /^cli-progress$/] },
 };
