@@ -108,7 +108,7 @@ export class Payloads {
     if (known !== undefined) return known;
     // The id and the references have places of their own.
     const { jobId: _id, dependsOn: _references, ...rest } = opts;
-    const bytes = Object.keys(rest).length === 0 ? NO_BYTES : encodePayload(rest).slice();
+    const bytes = Object.keys(rest).length === 0 ? NO_BYTES : new Uint8Array(encodePayload(rest));
     this.#optionBytes.set(opts, bytes);
     return bytes;
   }
