@@ -110,7 +110,8 @@ export type Outcome =
   /** The run was cancelled and the handler has ended by rejecting. */
   | { kind: 'cancelled'; error: ErrorRecord };
 
-export type AbortReason = 'cancelled' | 'timeout' | 'closing' | 'removed';
+/** `closing`: the run is given back; `failing`: it counts as a failed attempt. */
+export type AbortReason = 'cancelled' | 'timeout' | 'closing' | 'failing' | 'removed';
 
 /** What a `ClaimSource` tells its runner. */
 export interface ClaimSink {
@@ -118,7 +119,6 @@ export interface ClaimSink {
   deliver(job: ClaimedJob): void;
   /** The run should stop: abort its `signal`. The runner still settles it. */
   abort(ticket: number, reason: AbortReason, message: string): void;
-  /** The run's outcome no longer counts (its owner was changed); the slot stays occupied until the handler's promise settles. */
   /** Nothing left that this source could claim now, after having delivered something. */
   drained(): void;
   /** The source broke (engine closed, connection lost for good). */
@@ -160,12 +160,21 @@ export interface ThreadWorkerEvents {
   failed(job: JobSnapshot, error: Error): void;
   drained(): void;
   error(error: Error): void;
+  /** Whether anybody listens: what nobody hears is not made. */
+  isHeard(event: 'active' | 'completed' | 'failed' | 'drained'): boolean;
+}
+
+export interface ClosableWorker {
+  close(opts?: { timeout?: number; onTimeout?: 'requeue' | 'wait' | 'fail' }): Promise<void>;
 }
 
 export interface ThreadWorkerLink {
-  pause(): Promise<void>;
+  /** Resolves when no thread claims any more, and unless `doNotWaitActive` none runs a job. */
+  pause(doNotWaitActive: boolean): Promise<void>;
   resume(): void;
   setConcurrency(count: number): void;
+  /** What `isHeard` answers may have changed. */
+  listenersChanged(): void;
   /** Resolves when every thread has ended. `requeue`: what runs after `timeoutMs` is given back without costing an attempt. */
   close(opts: { timeoutMs: number; onTimeout: 'requeue' | 'wait' | 'fail' }): Promise<void>;
 }
@@ -273,7 +282,9 @@ export interface Connection {
   openClaims(queue: string, opts: ClaimOptions, sink: ClaimSink): Promise<ClaimSource>;
   openThreads(spec: ThreadWorkerSpec): Promise<ThreadWorkerLink>;
 
-  /** Keeps the process alive while `held`; in-process connections do it with a referenced handle. */
+  /** The engine closes that worker before itself. Gives a function that takes it back. */
+  adopt(worker: ClosableWorker): () => void;
+
   now(): number;
   random(): number;
 }

@@ -105,6 +105,8 @@ export function outcomeOfFailure(
 
 function outcomeOfAbort(thrown: unknown, run: FailedRun): Outcome {
   if (run.abortReason === 'closing') return { kind: 'released' };
+  if (run.abortReason === 'failing')
+    return { kind: 'failed', error: toErrorRecord(run.abortError ?? thrown), unrecoverable: false };
   return { kind: 'cancelled', error: toErrorRecord(run.abortError ?? thrown) };
 }
 

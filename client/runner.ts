@@ -97,6 +97,7 @@ function errorOfAbort(run: Run, reason: AbortReason, message: string): Error {
     case 'removed':
       return new JobRemovedError(about);
     case 'closing':
+    case 'failing':
       return new EngineClosedError(message || 'The worker is closing');
   }
 }
@@ -177,6 +178,11 @@ export class Runner implements ClaimSink {
       if (isOpen) this.#tell(run, { kind: 'released' });
       run.abort('closing', errorOfAbort(run, 'closing', message));
     }
+  }
+
+  /** Aborts what runs, and leaves it to the handlers to end: what rejects is given back, or fails. */
+  abortAll(reason: 'closing' | 'failing', message: string): void {
+    for (const run of [...this.#runs]) run.abort(reason, errorOfAbort(run, reason, message));
   }
 
   /** Aborts what runs, and fails it: an attempt is counted. */
@@ -342,5 +348,51 @@ export class Runner implements ClaimSink {
   #report(error: Error): void {
     if (this.hooks.error !== undefined) this.hooks.error(error);
     else reportWarning('A worker met an error', 'FLASHQ_WORKER_ERROR', error);
+  }
+}
+
+export interface CloseHow {
+  readonly timeoutMs: number;
+  readonly onTimeout: 'requeue' | 'wait' | 'fail';
+}
+
+const WHY_CLOSED = 'The worker has been closed';
+/** The longest that a timer can wait; longer times are waited for without one. */
+const TIMER_MAX_MS = 0x7fffffff;
+
+/**
+ * Stops claiming, lets runs end, and does what `how` says with those that take too long. Function handlers can't be stopped: their
+ * jobs are taken from them. `abort`: they are only told to stop, and whoever has the thread ends it if they don't.
+ */
+export async function closeRunner(
+  runner: Runner,
+  { timeoutMs, onTimeout }: CloseHow,
+  late: 'take' | 'abort',
+): Promise<void> {
+  await runner.pause();
+  if (runner.running > 0) {
+    const idle = runner.idle();
+    if (onTimeout === 'wait') await idle;
+    else if (!(await endsWithin(idle, timeoutMs))) {
+      if (late === 'abort') runner.abortAll(onTimeout === 'fail' ? 'failing' : 'closing', WHY_CLOSED);
+      else if (onTimeout === 'requeue') runner.releaseAll(WHY_CLOSED);
+      else runner.failAll(WHY_CLOSED);
+      if (late === 'abort') await idle;
+    }
+  }
+  await runner.close();
+}
+
+/** True when `done` ended first. Leaves no timer behind. */
+async function endsWithin(done: Promise<void>, timeoutMs: number): Promise<boolean> {
+  if (timeoutMs > TIMER_MAX_MS) return done.then(() => true);
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<boolean>((resolve) => {
+    timer = setTimeout(resolve, timeoutMs, false);
+  });
+  try {
+    return await Promise.race([done.then(() => true), late]);
+  } finally {
+    clearTimeout(timer);
   }
 }

@@ -15,7 +15,7 @@ import { UnrecoverableError, ValidationError } from './errors.js';
 import { defaultThreads, handlerFile } from './handler-file.js';
 import { type Job, jobOfSnapshot } from './job.js';
 import { type JobReference, normaliseRef } from './options.js';
-import { type Handler, Runner } from './runner.js';
+import { type CloseHow, closeRunner, type Handler, Runner } from './runner.js';
 import type { TypedHandlers } from './typed.js';
 import {
   type CheckedWorkerOptions,
@@ -52,11 +52,6 @@ const EVENTS: KnownNames = {
 
 let workers = 0;
 
-interface CloseHow {
-  readonly timeoutMs: number;
-  readonly onTimeout: 'requeue' | 'wait' | 'fail';
-}
-
 function checkClose(opts: boolean | CloseOptions | undefined): CloseHow {
   const { closeTimeout, onTimeout } = WORKER_DEFAULTS;
   if (opts === true) return { timeoutMs: 0, onTimeout: 'requeue' };
@@ -70,23 +65,6 @@ function checkClose(opts: boolean | CloseOptions | undefined): CloseHow {
 }
 
 const ON_TIMEOUT = ['requeue', 'wait', 'fail'] as const;
-/** The longest that a timer can wait; longer times are waited for without one. */
-const TIMER_MAX_MS = 0x7fffffff;
-
-/** True when `done` ended first. Leaves no timer behind. */
-async function endsWithin(done: Promise<void>, timeoutMs: number): Promise<boolean> {
-  if (timeoutMs > TIMER_MAX_MS) return done.then(() => true);
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<boolean>((resolve) => {
-    timer = setTimeout(resolve, timeoutMs, false);
-  });
-  try {
-    return await Promise.race([done.then(() => true), late]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
 /**
  * Runs a handler on the jobs of a queue, `concurrency` at a time.
  *
@@ -120,6 +98,7 @@ export class Worker<Data = any, Result = any, Name extends string = string> exte
   #started: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
   #end: () => void = () => {};
+  #leave: () => void = () => {};
 
   /**
    * @param handler A function, or the path or URL of a file whose default export is one.
@@ -202,6 +181,7 @@ export class Worker<Data = any, Result = any, Name extends string = string> exte
 
   async #start(): Promise<void> {
     const connection = await this.#link.ready();
+    this.#leave = connection.adopt(this);
     if (this.#options.limiter !== undefined) await this.#limit(connection, this.#options.limiter);
     if (this.#file === undefined) await this.#startHere(connection, this.#handler as Handler);
     else await this.#startThreads(connection, this.#file);
@@ -250,16 +230,16 @@ export class Worker<Data = any, Result = any, Name extends string = string> exte
     }
     const job = (snapshot: JobSnapshot) => jobOfSnapshot<Data, Result, Name>(connection, snapshot);
     const events: ThreadWorkerEvents = {
-      active: (snapshot) => this.listenerCount('active') > 0 && this.fire('active', job(snapshot)),
-      completed: (snapshot, result) =>
-        this.listenerCount('completed') > 0 && this.fire('completed', job(snapshot), result as Result),
-      failed: (snapshot, error) => this.listenerCount('failed') > 0 && this.fire('failed', job(snapshot), error),
+      active: (snapshot) => this.fire('active', job(snapshot)),
+      completed: (snapshot, result) => this.fire('completed', job(snapshot), result as Result),
+      failed: (snapshot, error) => this.fire('failed', job(snapshot), error),
       drained: () => this.fire('drained'),
       error: (error) => this.#failed(error),
+      isHeard: (event) => this.listenerCount(event) > 0,
     };
     const spec = { queue: this.queueName, file, concurrency, threads, abortGraceMs, recycle, events };
     this.#threads = await connection.openThreads(spec);
-    if (this.#isPaused) await this.#threads.pause();
+    if (this.#isPaused) await this.#threads.pause(true);
   }
 
   /** Resolves when jobs are claimed; rejects with what starting failed with. Waits for `run()` when there is no autorun. */
@@ -274,7 +254,9 @@ export class Worker<Data = any, Result = any, Name extends string = string> exte
 
   /** Hooks are set only while somebody listens, so that runs don't pay for events that nobody hears. */
   protected override listenersChanged(event: keyof WorkerEvents): void {
-    if (this.#runner !== undefined && HOOKED.has(event)) this.#hook(this.#runner);
+    if (!HOOKED.has(event)) return;
+    if (this.#runner !== undefined) this.#hook(this.#runner);
+    this.#threads?.listenersChanged();
   }
 
   #hook(runner: Runner): void {
@@ -327,7 +309,7 @@ export class Worker<Data = any, Result = any, Name extends string = string> exte
    */
   async pause(doNotWaitActive = false): Promise<void> {
     this.#isPaused = true;
-    await this.#threads?.pause();
+    await this.#threads?.pause(doNotWaitActive);
     await this.#runner?.pause();
     if (!doNotWaitActive) await this.#runner?.idle();
     this.fire('paused');
@@ -369,26 +351,14 @@ export class Worker<Data = any, Result = any, Name extends string = string> exte
     try {
       await this.#started?.catch(() => {}); // whoever called run() has heard of it
       if (this.#threads !== undefined) await this.#threads.close(how);
-      if (this.#runner !== undefined) await this.#closeRunner(this.#runner, how);
+      if (this.#runner !== undefined) await closeRunner(this.#runner, how, 'take');
     } finally {
       this.#link.close();
+      this.#leave();
       this.#running = undefined;
       this.#end();
       this.fire('closed');
     }
-  }
-
-  async #closeRunner(runner: Runner, { timeoutMs, onTimeout }: CloseHow): Promise<void> {
-    await runner.pause();
-    if (runner.running > 0) {
-      const idle = runner.idle();
-      if (onTimeout === 'wait') await idle;
-      else if (!(await endsWithin(idle, timeoutMs))) {
-        if (onTimeout === 'requeue') runner.releaseAll('The worker has been closed');
-        else runner.failAll('The worker has been closed');
-      }
-    }
-    await runner.close();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -3,37 +3,74 @@ import { isMainThread } from 'node:worker_threads';
 import type { Connection } from '../client/connection.js';
 import { ConnectionError, ValidationError } from '../client/errors.js';
 import { Engine } from './engine.js';
+import type { AttachedConnection } from './threads/attached-connection.js';
 import { VERSION } from './version.js';
 
-interface DefaultEngine {
+/** What `Engine.attach` gives: an engine of another thread, as a connection for Queues and Workers of this one. */
+export interface AttachedEngine {
+  readonly connection: Connection;
+  /** Lets go of the engine, which goes on: what this thread had claimed is given back. */
+  close(): void;
+}
+
+interface Default {
   readonly version: string;
-  readonly engine: Promise<Engine>;
+  /** Undefined in a thread that is attached to another's engine. */
+  readonly engine: Promise<Engine> | undefined;
+  readonly connection: Promise<Connection>;
 }
 
 const KEY = Symbol.for('flashq.engine');
-const holder = globalThis as { [KEY]?: DefaultEngine };
+const holder = globalThis as { [KEY]?: Default };
 
-/** The default engine of this process, opened on first use. */
-export function defaultEngine(quiet: boolean): Promise<Engine> {
-  const known = holder[KEY];
-  if (known !== undefined) {
-    if (known.version === VERSION) return known.engine;
+/** The default of this thread, if there is one. Throws when another version of the package made it. */
+function known(): Default | undefined {
+  const one = holder[KEY];
+  if (one !== undefined && one.version !== VERSION) {
     throw new ConnectionError(
-      `The default engine of this process was opened by flashq ${known.version}, and this is flashq ${VERSION}. Install one version, or give each its own Engine.`,
+      `The default engine of this process was opened by flashq ${one.version}, and this is flashq ${VERSION}. Install one version, or give each its own Engine.`,
     );
   }
+  return one;
+}
+
+/** The default engine of this process, opened on first use. `quiet`: without the warning that it lives in memory. */
+export function defaultEngine(quiet: boolean): Promise<Engine> {
+  const { engine } = known() ?? openDefault(quiet);
+  if (engine !== undefined) return engine;
+  throw new ConnectionError(
+    'The engine of this thread lives in another one. Queues and Workers use it when they are given no connection.',
+  );
+}
+
+function openDefault(quiet: boolean): Default {
   if (!isMainThread) {
     throw new ConnectionError(
       'There is no engine in this thread. Post engine.handle to it and call Engine.attach(handle); a second engine would not see the jobs of the first.',
     );
   }
   const engine = open(quiet);
-  holder[KEY] = { version: VERSION, engine };
+  const made: Default = { version: VERSION, engine, connection: engine.then((opened) => opened.connection) };
+  holder[KEY] = made;
   const forget = () => {
     delete holder[KEY];
   };
   engine.then((opened) => opened.once('closed', forget), forget);
-  return engine;
+  made.connection.catch(() => {}); // whoever uses it hears of it
+  return made;
+}
+
+/** From now on the default of this thread is that connection; the first one stays. */
+export function attachHere(connection: AttachedConnection): AttachedEngine {
+  const made = { version: VERSION, engine: undefined, connection: Promise.resolve(connection) };
+  holder[KEY] ??= made;
+  return {
+    connection,
+    close: () => {
+      connection.close();
+      if (holder[KEY] === made) delete holder[KEY];
+    },
+  };
 }
 
 async function open(quiet: boolean): Promise<Engine> {
@@ -58,8 +95,7 @@ async function open(quiet: boolean): Promise<Engine> {
 
 /** What `connection` may be: nothing, 'memory' or an Engine. */
 export function resolveConnection(given: unknown): Connection | Promise<Connection> {
-  if (given === undefined || given === 'memory')
-    return defaultEngine(given === 'memory').then((engine) => engine.connection);
+  if (given === undefined || given === 'memory') return (known() ?? openDefault(given === 'memory')).connection;
   if (given instanceof Engine) return given.connection;
   const connection = (given as { connection?: unknown } | null)?.connection;
   if (typeof connection === 'object' && connection !== null) return connection as Connection;

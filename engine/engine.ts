@@ -5,6 +5,7 @@ import { EngineClosedError } from '../client/errors.js';
 import { Core, L } from './core/index.js';
 import { createMemory, pagesFor } from './core/memory.js';
 import { Payloads } from './core/payloads.js';
+import { type AttachedEngine, attachHere, defaultEngine } from './default.js';
 import { EventLog } from './events/log.js';
 import { InProcessConnection } from './in-process.js';
 import { counts } from './jobs/control.js';
@@ -13,9 +14,14 @@ import { LocalRuns } from './local-claims.js';
 import { type EngineOptions, type ResolvedOptions, resolveEngineOptions } from './options.js';
 import { QueueTable } from './queues.js';
 import type { EngineState } from './state.js';
+import { AttachedConnection } from './threads/attached-connection.js';
+import { Rings } from './threads/rings.js';
+import { ThreadServer } from './threads/thread-server.js';
+import type { EngineHandle } from './threads/wire.js';
 import { Alarm } from './upkeep/alarm.js';
 import { KeepAlive } from './upkeep/keep-alive.js';
 import { runTimers } from './upkeep/timers.js';
+import { VERSION } from './version.js';
 
 /** Between two rounds of upkeep (memory of retired structures, the event log). */
 const UPKEEP_MS = 1000;
@@ -33,10 +39,6 @@ export interface EngineStats {
   readonly events: number;
 }
 
-export interface Closable {
-  close(opts?: { timeout?: number; onTimeout?: 'requeue' | 'wait' | 'fail' }): Promise<void>;
-}
-
 /**
  * A job engine in this process. Most programs never open one: `new Queue('emails')` uses `Engine.default()`.
  *
@@ -52,7 +54,6 @@ export class Engine extends EventEmitter {
   readonly connection: Connection;
   readonly #state: EngineState;
   readonly #keepAlive: KeepAlive;
-  readonly #closables = new Set<Closable>();
   #upkeep: NodeJS.Timeout | undefined;
   #unlisten: (() => void)[] = [];
   #closing: Promise<void> | undefined;
@@ -82,13 +83,42 @@ export class Engine extends EventEmitter {
     return this.#state;
   }
 
-  /** Adds something that `close` closes before the engine itself. */
-  adopt(closable: Closable): void {
-    this.#closables.add(closable);
+  /**
+   * The engine that `new Queue(name)` without a connection uses in this process; opened on first use.
+   *
+   * @throws ConnectionError in a thread that has no engine: post `engine.handle` to it and call `Engine.attach`.
+   */
+  static async default(): Promise<Engine> {
+    return defaultEngine(true);
   }
 
-  release(closable: Closable): void {
-    this.#closables.delete(closable);
+  /**
+   * In another thread: joins the engine that made the handle. Queues and Workers of that thread then use it by default, or by
+   * `{ connection }`. A Worker there takes a function.
+   *
+   * @throws ConnectionError when the handle is none, or the other thread has loaded another version of flashq.
+   *
+   * @example
+   * // main.js
+   * const { handle } = engine;
+   * new Worker(file, { workerData: { handle }, transferList: [handle.port] });
+   * // the thread
+   * const engine = Engine.attach(workerData.handle);
+   * await new Queue('emails', { connection: engine }).add('welcome', { to: 'user@example.com' });
+   */
+  static attach(handle: EngineHandle): AttachedEngine {
+    return attachHere(new AttachedConnection(handle));
+  }
+
+  /**
+   * What another thread needs to use this engine (`Engine.attach`). Each is made anew, for one thread: post it once, with its `port`
+   * in the transfer list. When that thread ends, however it does, what it had claimed is given back.
+   *
+   * @throws EngineFullError when 254 threads are attached, EngineClosedError after `close`.
+   */
+  get handle(): EngineHandle {
+    if (this.#state.closed) throw new EngineClosedError();
+    return ThreadServer.open(this.#state, { connection: this.connection, queue: 0, abortGraceMs: 0 }).handle;
   }
 
   #warn(message: string, code: string): void {
@@ -98,8 +128,10 @@ export class Engine extends EventEmitter {
 
   #listen({ clock, handleSignals }: ResolvedOptions): void {
     if (clock.onJump !== undefined) {
+      const { core } = this.#state;
       const mirror = () => {
-        this.#state.core.f64[L.H_CLOCK >>> 3] = clock.now();
+        core.f64[L.H_CLOCK >>> 3] = clock.now();
+        for (const { thread } of this.#state.threads) core.wasm.wakeThread(thread); // a limit of theirs may be over
       };
       mirror();
       this.#state.core.u32[L.H_CLOCK_MODE >>> 2] = 1;
@@ -159,14 +191,23 @@ export class Engine extends EventEmitter {
    * result gets EngineClosedError. Calling it again gives the same promise.
    */
   close(opts?: { timeout?: number; onTimeout?: 'requeue' | 'wait' | 'fail' }): Promise<void> {
-    this.#closing ??= this.#close(opts);
+    if (this.#closing === undefined) {
+      this.#closing = this.#close(opts);
+      this.#keepAlive.hold(this.#closing);
+    }
     return this.#closing;
   }
 
   async #close(opts: { timeout?: number; onTimeout?: 'requeue' | 'wait' | 'fail' } | undefined): Promise<void> {
-    await Promise.allSettled([...this.#closables].map((closable) => closable.close(opts)));
     const state = this.#state;
+    await Promise.allSettled([...state.workers].map((worker) => worker.close(opts)));
     state.closed = true;
+    const ended = [...state.threads].map((server) => {
+      server.close();
+      return server.ended;
+    });
+    await Promise.all(ended);
+    state.rings.stop();
     state.alarm.stop();
     clearInterval(this.#upkeep);
     for (const end of this.#unlisten) end();
@@ -199,6 +240,11 @@ function createState(
     events: new EventLog(Date.now().toString(36), options.eventsKept, (error) => reportListener(error)),
     waiters: new Waiters(clock, keepAlive),
     alarm: new Alarm(core, clock, () => runTimers(state)),
+    rings: new Rings(core, (error) => reportListener(error)),
+    threads: new Set(),
+    pools: new Set(),
+    workers: new Set(),
+    version: VERSION,
     limits: {
       memoryBytes: options.maxMemory,
       payloadBytes: options.payloadLimit,

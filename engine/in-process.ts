@@ -199,8 +199,13 @@ export class InProcessConnection implements C.Connection {
   openThreads(spec: C.ThreadWorkerSpec): Promise<C.ThreadWorkerLink> {
     return this.#call(() => {
       this.#queue(spec.queue);
-      return openThreadWorker(this.state, spec);
+      return openThreadWorker(this.state, this, spec);
     });
+  }
+
+  adopt(worker: C.ClosableWorker): () => void {
+    this.state.workers.add(worker);
+    return () => this.state.workers.delete(worker);
   }
 
   /** Nothing of a connection throws: it rejects. */

@@ -49,6 +49,8 @@ export { type AddOptions, JOB_DEFAULTS, type JobOptions } from '../client/option
 export { Queue } from '../client/queue.js';
 export { QueueEvents } from '../client/queue-events.js';
 export { Worker } from '../client/worker.js';
+export type { AttachedEngine } from './default.js';
 export { Engine, type EngineStats } from './engine.js';
 export type { EngineOptions } from './options.js';
+export type { EngineHandle } from './threads/wire.js';
 export { type Clock, SystemClock, TestClock } from './upkeep/clock.js';

@@ -21,6 +21,8 @@ export interface QueueEntry {
   /** Lost twice or more, held back while another such job is out. */
   readonly suspects: { slot: Slot; number: number }[];
   suspectOut: boolean;
+  /** Who wants to hear of the starts on threads. */
+  readonly startListeners: Set<object>;
   /** A run has ended in a queue with a concurrency limit. Set with the limit. */
   permitFreed: () => void;
 }
@@ -58,6 +60,7 @@ export class QueueTable {
       customIds: false,
       suspects: [],
       suspectOut: false,
+      startListeners: new Set(),
       permitFreed: () => {},
     };
     if (this.reportStarts) this.#core.wasm.queueFlags(address, L.QUEUE_REPORT_START, 0);
@@ -70,9 +73,20 @@ export class QueueTable {
   setReportStarts(report: boolean): void {
     if (this.reportStarts === report) return;
     this.reportStarts = report;
+    for (const entry of this.#byName.values()) this.#applyReport(entry);
+  }
+
+  /** Sets whether threads report the starts of this queue's jobs for `listener`. */
+  setThreadsReport(entry: QueueEntry, listener: object, report: boolean): void {
+    if (report) entry.startListeners.add(listener);
+    else entry.startListeners.delete(listener);
+    this.#applyReport(entry);
+  }
+
+  #applyReport({ address, startListeners }: QueueEntry): void {
+    const report = this.reportStarts || startListeners.size !== 0;
     const flag = L.QUEUE_REPORT_START;
-    for (const { address } of this.#byName.values())
-      this.#core.wasm.queueFlags(address, report ? flag : 0, report ? 0 : flag);
+    this.#core.wasm.queueFlags(address, report ? flag : 0, report ? 0 : flag);
   }
 
   find(name: string): QueueEntry | undefined {

@@ -2,11 +2,16 @@
  * What the parts of an engine share, on the engine's own thread: the core, the queues, the clock, the events, who waits for what.
  * The parts (admission, settling, dependencies, upkeep, threads) are modules of functions over this.
  */
+import type { ClosableWorker, ErrorRecord } from '../client/connection.js';
 import { type Core, L, type Slot } from './core/index.js';
 import type { Payloads } from './core/payloads.js';
 import type { EventLog } from './events/log.js';
+import { jobId } from './jobs/claimed.js';
 import type { Waiters } from './jobs/waiters.js';
 import type { QueueEntry, QueueTable } from './queues.js';
+import type { Rings } from './threads/rings.js';
+import type { ThreadPool } from './threads/thread-pool.js';
+import type { ThreadServer } from './threads/thread-server.js';
 import type { Alarm } from './upkeep/alarm.js';
 import type { Clock } from './upkeep/clock.js';
 import type { KeepAlive } from './upkeep/keep-alive.js';
@@ -21,9 +26,10 @@ export interface RunOwner {
    */
   terminate(slot: Slot): boolean;
   graceMs(slot: Slot): number;
-  /** Told of reported starts and of ends, for the events of a Worker whose handler is a file. */
+  /** Told of reported starts, of completions and of failed attempts, for the events of a Worker whose handler is a file. */
   onStarted?(slot: Slot): void;
-  onSettled?(slot: Slot, kind: 'completed' | 'failed'): void;
+  onCompleted?(slot: Slot): void;
+  onFailed?(slot: Slot, error: ErrorRecord): void;
 }
 
 export interface EngineLimits {
@@ -45,6 +51,14 @@ export interface EngineState {
   readonly waiters: Waiters;
   readonly alarm: Alarm;
   readonly keepAlive: KeepAlive;
+  readonly rings: Rings;
+  /** The other threads that share the memory. */
+  readonly threads: Set<ThreadServer>;
+  /** The threads of Workers whose handler is a file. */
+  readonly pools: Set<ThreadPool>;
+  /** Workers that are closed before the engine. */
+  readonly workers: Set<ClosableWorker>;
+  readonly version: string;
   readonly limits: EngineLimits;
   /** By thread index; [1] is the engine's own thread. */
   readonly owners: (RunOwner | undefined)[];
@@ -55,12 +69,8 @@ export interface EngineState {
   warn(message: string, code: string): void;
 }
 
-/** The id that users see: custom, or `j` and the job's number. */
 export function idOf(state: EngineState, slot: Slot): string {
-  const { core } = state;
-  if ((core.field(slot, L.S_FLAGS) & L.FLAG_CUSTOM_ID) !== 0)
-    return state.payloads.customId(core.field(slot, L.S_PAYLOAD));
-  return `j${core.number(slot)}`;
+  return jobId(state.core, state.payloads, slot);
 }
 
 export function queueOf(state: EngineState, slot: Slot): QueueEntry {
@@ -94,5 +104,5 @@ export function tellQueue(state: EngineState, queue: string, event: string, args
 /** Jobs of this queue may be claimable: wakes up to `count` parked threads and tells the workers on this thread. */
 export function announce(state: EngineState, queue: QueueEntry, count: number): void {
   for (const listener of queue.local) listener.ready();
-  state.core.wasm.wakeQueue(queue.address, count);
+  if (state.core.wasm.wakeQueue(queue.address, count) !== 0) state.rings.watchWoken(queue.address);
 }

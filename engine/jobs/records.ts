@@ -1,6 +1,5 @@
 /** Reading jobs: from slots and blocks to what users see. */
 import type { DependencyRecord, JobSnapshot, JobState, JobStateOrUnknown } from '../../client/connection.js';
-import type { JobOptions } from '../../client/options.js';
 import { L, type Slot } from '../core/index.js';
 import type { EngineState } from '../state.js';
 import { flagsOf, idOf, queueOf } from '../state.js';
@@ -82,31 +81,6 @@ export function endingOf(state: EngineState, slot: Slot): Ending | undefined {
 /** Whether a run of it is counted twice by users: the run that is going on. */
 function attemptsStarted(state: EngineState, slot: Slot): number {
   return state.core.field(slot, L.S_STARTED) + (state.core.state(slot) === L.STATE_ACTIVE ? 1 : 0);
-}
-
-/** What a run needs, as cheaply as it can be had. */
-export function claimedSnapshot(state: EngineState, slot: Slot, opts: JobOptions): JobSnapshot {
-  const { core, payloads } = state;
-  const payload = core.field(slot, L.S_PAYLOAD);
-  return {
-    id: idOf(state, slot),
-    queue: queueOf(state, slot).name,
-    name: payloads.name(payload),
-    data: payloads.data(payload),
-    opts,
-    state: 'active',
-    progress: undefined,
-    returnvalue: undefined,
-    failedReason: undefined,
-    stacktrace: [],
-    attemptsMade: core.field(slot, L.S_ATTEMPTS),
-    attemptsStarted: core.field(slot, L.S_STARTED) + 1,
-    priority: core.priority(slot),
-    delay: opts.delay ?? 0,
-    timestamp: core.time(slot, L.S_TIMESTAMP),
-    processedOn: core.time(slot, L.S_PROCESSED_ON),
-    finishedOn: undefined,
-  };
 }
 
 /** Everything known about a job at this moment. */

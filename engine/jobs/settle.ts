@@ -67,9 +67,9 @@ function settleOther(
   delayMs: number,
   thread: number,
 ): void {
-  if (kind === L.OUTCOME_FAILED) failRun(state, slot, value as Failure, thread);
+  if (kind === L.OUTCOME_FAILED) failRun(state, slot, (value ?? noRoom(state)) as Failure, thread);
   else if (kind === L.OUTCOME_DELAYED) delayRun(state, slot, delayMs);
-  else if (kind === L.OUTCOME_CANCELLED) cancelRun(state, slot, thread);
+  else if (kind === L.OUTCOME_CANCELLED) cancelRun(state, slot);
   else releaseRun(state, slot);
 }
 
@@ -103,7 +103,7 @@ export function settleLocal(state: EngineState, low: number, high: number, outco
       delayRun(state, slot, outcome.delayMs);
       break;
     case 'cancelled':
-      cancelRun(state, slot, L.ENGINE_THREAD);
+      cancelRun(state, slot);
       break;
     case 'released':
       releaseRun(state, slot);
@@ -121,12 +121,17 @@ function completeLocal(state: EngineState, slot: Slot, low: number, high: number
   }
   if (block === undefined) {
     // Full: the engine itself can't wait for memory, since nobody else would free it.
-    const message = `The engine's memory is full (maxMemory ${state.limits.memoryBytes} bytes): the result could not be kept`;
-    failRun(state, slot, { error: { name: 'EngineFullError', message, stack: '' } }, L.ENGINE_THREAD);
+    failRun(state, slot, noRoom(state), L.ENGINE_THREAD);
     return;
   }
   state.core.wasm.runComplete(low, high, block, state.clock.now());
   completed(state, slot, L.ENGINE_THREAD);
+}
+
+/** A run whose end could not be kept. */
+function noRoom(state: EngineState): Failure {
+  const message = `The engine's memory is full (maxMemory ${state.limits.memoryBytes} bytes): the result could not be kept`;
+  return { error: { name: 'EngineFullError', message, stack: '' } };
 }
 
 function errorRecordOf(error: unknown): ErrorRecord {
@@ -181,7 +186,7 @@ function completed(state: EngineState, slot: Slot, thread: number): void {
     return;
   }
   tell(state, slot, 'completed', () => ({ returnvalue: resultOf(state, slot), prev: 'active' }));
-  state.owners[thread]?.onSettled?.(slot, 'completed');
+  state.owners[thread]?.onCompleted?.(slot);
   drainedCheck(state, slot);
   ended(state, slot);
 }
@@ -209,7 +214,7 @@ export function failRun(state: EngineState, slot: Slot, failure: Failure, thread
     return;
   }
   if ((flags & CANCELLING) !== 0 && (flags & TIMED_OUT) === 0) {
-    finishCancelled(state, slot, thread);
+    finishCancelled(state, slot);
     return;
   }
   const now = state.clock.now();
@@ -217,10 +222,11 @@ export function failRun(state: EngineState, slot: Slot, failure: Failure, thread
   const failures = core.field(slot, L.S_ATTEMPTS) + 1;
   core.setField(slot, L.S_ATTEMPTS, failures);
   noteFailure(state, slot, failure.error, opts, now);
+  state.owners[thread]?.onFailed?.(slot, failure.error);
   const timedOut = failure.timedOut === true || (flags & TIMED_OUT) !== 0;
   const reason = finalReason(failure, failures, opts, timedOut);
   if (reason !== undefined) {
-    enterDlq(state, slot, reason, failure.error.message, 'active', thread);
+    enterDlq(state, slot, reason, failure.error.message, 'active');
     return;
   }
   retryLater(state, slot, failure, failures, opts, now);
@@ -278,23 +284,22 @@ export function releaseRun(state: EngineState, slot: Slot): void {
   const flags = runOver(state, slot);
   afterRun(state, slot);
   if ((flags & DISCARDED) !== 0) endDiscarded(state, slot);
-  else if ((flags & CANCELLING) !== 0) finishCancelled(state, slot, 0);
+  else if ((flags & CANCELLING) !== 0) finishCancelled(state, slot);
   else requeue(state, slot, 0, state.clock.now(), true);
 }
 
 /** The handler rejected after it had been told to stop for a cancellation. */
-function cancelRun(state: EngineState, slot: Slot, thread: number): void {
+function cancelRun(state: EngineState, slot: Slot): void {
   const flags = runOver(state, slot);
   afterRun(state, slot);
   if ((flags & DISCARDED) !== 0) endDiscarded(state, slot);
-  else finishCancelled(state, slot, thread);
+  else finishCancelled(state, slot);
 }
 
-function finishCancelled(state: EngineState, slot: Slot, thread: number): void {
+function finishCancelled(state: EngineState, slot: Slot): void {
   const reason = coldOf(state, slot).cancelReason;
   state.core.wasm.jobFinish(slot, L.STATE_CANCELLED, 0, state.clock.now());
   tell(state, slot, 'cancelled', () => ({ reason, prev: 'active' }));
-  state.owners[thread]?.onSettled?.(slot, 'failed');
   ended(state, slot);
 }
 
@@ -308,7 +313,7 @@ export function loseRun(state: EngineState, slot: Slot): void {
     return;
   }
   if ((flags & CANCELLING) !== 0) {
-    finishCancelled(state, slot, 0);
+    finishCancelled(state, slot);
     return;
   }
   const lost = Math.min(255, core.lost(slot) + 1);
@@ -319,7 +324,7 @@ export function loseRun(state: EngineState, slot: Slot): void {
   if (lost >= most) {
     const why = `Its worker died while running it, ${lost} times`;
     noteFailure(state, slot, { name: 'Error', message: why, stack: '' }, opts, state.clock.now());
-    enterDlq(state, slot, 'worker_lost', why, 'active', 0);
+    enterDlq(state, slot, 'worker_lost', why, 'active');
     return;
   }
   requeue(state, slot, 0, state.clock.now(), true);
@@ -386,14 +391,7 @@ export function leaveSuspects(state: EngineState, slot: Slot): void {
 
 // ---- the dead letter queue --------------------------------------------------------------------------------------------------
 
-function enterDlq(
-  state: EngineState,
-  slot: Slot,
-  reason: DlqReason,
-  message: string,
-  prev: string,
-  thread: number,
-): void {
+function enterDlq(state: EngineState, slot: Slot, reason: DlqReason, message: string, prev: string): void {
   const { core } = state;
   core.setField(slot, L.S_FLAGS, withReason(flagsOf(state, slot), reason));
   core.wasm.jobFinish(slot, L.STATE_FAILED, 0, state.clock.now());
@@ -403,7 +401,6 @@ function enterDlq(
     prev,
     attemptsMade: core.field(slot, L.S_ATTEMPTS),
   }));
-  state.owners[thread]?.onSettled?.(slot, 'failed');
   drainedCheck(state, slot);
   ended(state, slot);
 }
@@ -412,7 +409,7 @@ function enterDlq(
 export function sendToDlq(state: EngineState, slot: Slot, reason: DlqReason, message: string, prev: string): void {
   const cold = coldOf(state, slot);
   setCold(state, slot, { ...cold, failedReason: message });
-  enterDlq(state, slot, reason, message, prev, 0);
+  enterDlq(state, slot, reason, message, prev);
 }
 
 /** The job is about to be removed by somebody: dependents go by their policy. */

@@ -1,0 +1,99 @@
+/**
+ * What runs in a handler thread: one long task that claims jobs from shared memory, runs the handler file's default export on them,
+ * and settles them there. Returns when it was told to close; a thread that is worn out, or could not load the file, waits for its end.
+ */
+import { fromErrorRecord, serialiseError } from '../../client/errors.js';
+import type { RunnerSettings } from '../../client/outcome.js';
+import { closeRunner, type Handler, Runner } from '../../client/runner.js';
+import { attachHere } from '../default.js';
+import { AttachedConnection } from './attached-connection.js';
+import type { ControlMessage, PumpTask } from './wire.js';
+
+interface HandlerModule {
+  readonly default?: unknown;
+  readonly settings?: RunnerSettings;
+}
+
+/** The default export; of a CommonJS file `module.exports`, or its `default` when it was compiled from ESM. */
+function handlerOf(module: HandlerModule, file: string): { handler: Handler; settings: RunnerSettings } {
+  const exported = module.default;
+  const inner = (exported as HandlerModule | undefined)?.default;
+  const handler = typeof exported === 'function' ? exported : inner;
+  if (typeof handler !== 'function') {
+    throw fromErrorRecord({
+      name: 'TypeError',
+      message: `${file} must export its handler as default: export default async function (job, { signal }) { ... }`,
+      stack: '',
+    });
+  }
+  const settings = module.settings ?? (exported as HandlerModule | undefined)?.settings ?? {};
+  return { handler: handler as Handler, settings };
+}
+
+export default async function pump(task: PumpTask): Promise<void> {
+  const connection = new AttachedConnection(task.handle);
+  connection.ref();
+  attachHere(connection);
+  let loaded: ReturnType<typeof handlerOf>;
+  try {
+    loaded = handlerOf((await import(task.file)) as HandlerModule, task.file);
+  } catch (error) {
+    connection.send({ kind: 'not-loaded', error: serialiseError(error) });
+    return new Promise(() => {}); // the engine ends this thread: a module that failed to load stays failed in it
+  }
+  await run(task, connection, loaded.handler, loaded.settings);
+}
+
+async function run(
+  task: PumpTask,
+  connection: AttachedConnection,
+  handler: Handler,
+  settings: RunnerSettings,
+): Promise<void> {
+  const hooks = { error: (error: Error) => connection.send({ kind: 'error', error: serialiseError(error) }) };
+  const runner = new Runner({ connection, handler, concurrency: task.concurrency, settings, hooks });
+  const wear = async (): Promise<void> => {
+    await runner.pause();
+    await runner.idle();
+    connection.send({ kind: 'recycle' });
+  };
+  const source = connection.claimsOn(
+    {
+      thread: task.handle.thread,
+      queue: task.queue,
+      queueAddress: task.queueAddress,
+      abortGraceMs: task.abortGraceMs,
+      recycle: task.recycle,
+      onWorn: () => void wear(),
+      onClose: async () => {},
+    },
+    runner,
+  );
+  if (task.isPaused) await runner.pause();
+  await new Promise<void>((resolve) => {
+    connection.onControl = (message) => control(message as ControlMessage, runner, connection, resolve);
+    connection.send({ kind: 'loaded' });
+    runner.start(source);
+  });
+  connection.close();
+  await connection.portClosed; // Piscina blocks the idle thread, and then the engine would never hear of it
+}
+
+function control(message: ControlMessage, runner: Runner, connection: AttachedConnection, end: () => void): void {
+  switch (message.kind) {
+    case 'pause':
+      void runner
+        .pause()
+        .then(() => (message.doNotWaitActive ? undefined : runner.idle()))
+        .then(() => connection.send({ kind: 'paused' }));
+      return;
+    case 'resume':
+      runner.resume();
+      return;
+    case 'concurrency':
+      void runner.setConcurrency(message.count);
+      return;
+    case 'close':
+      void closeRunner(runner, message.how, 'abort').finally(end);
+  }
+}

@@ -1,0 +1,322 @@
+/**
+ * Claims on a thread other than the engine's: the same `ClaimSource` as everywhere, straight on the shared memory. A run's ticket is
+ * the number of its claim entry. With nothing to claim the thread parks on its own word, without blocking: its sockets and timers go
+ * on. Deliveries come in turns, so that the event loop gets one too.
+ */
+import { getHeapStatistics } from 'node:v8';
+import type { AbortReason, ClaimSink, ClaimSource, ErrorRecord, Outcome } from '../../client/connection.js';
+import { toErrorRecord } from '../../client/errors.js';
+import { type Block, type Core, L, type QueueAddress, type Slot } from '../core/index.js';
+import type { Payloads } from '../core/payloads.js';
+import { claimedSnapshot } from '../jobs/claimed.js';
+import type { Failure } from '../jobs/settle.js';
+
+const TURN_JOBS = 256;
+/** Between two tries to keep a result for which there was no memory. */
+const RETRY_KEPT_MS = 10;
+const HEAP_CHECK_JOBS = 64;
+
+/** What a thread knows of the engine whose memory it shares. */
+export interface ThreadView {
+  readonly core: Core;
+  readonly payloads: Payloads;
+  readonly memoryLimit: number;
+  now(): number;
+}
+
+export interface ThreadClaimsOptions {
+  readonly thread: number;
+  readonly queue: string;
+  readonly queueAddress: QueueAddress;
+  readonly abortGraceMs: number;
+  readonly recycle?: { readonly jobs?: number; readonly heapMb?: number };
+  /** The limits of `recycle` are reached. Called once. */
+  readonly onWorn?: () => void;
+  readonly onClose: () => Promise<void>;
+}
+
+/** An outcome that waits for memory. */
+interface Kept {
+  readonly run: number;
+  readonly outcome: Outcome;
+  readonly until: number;
+}
+
+export class ThreadClaims implements ClaimSource {
+  readonly #view: ThreadView;
+  readonly #options: ThreadClaimsOptions;
+  readonly #sink: ClaimSink;
+  readonly #area: number;
+  readonly #parkIndex: number;
+  /** By run: the slot it claimed, 0 when there is no run. */
+  readonly #slots: Slot[] = [];
+  readonly #free: number[] = [];
+  #kept: Kept[] = [];
+  #credit = 0;
+  #isScheduled = false;
+  #isParked = false;
+  #isClosed = false;
+  #turn = 0;
+  #delivered = false;
+  #settled = 0;
+  #isWorn = false;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(view: ThreadView, options: ThreadClaimsOptions, sink: ClaimSink) {
+    this.#view = view;
+    this.#options = options;
+    this.#sink = sink;
+    this.#area = view.core.area(options.thread);
+    this.#parkIndex = view.core.parkIndex(options.thread);
+  }
+
+  // ---- claiming -------------------------------------------------------------------------------------------------------------
+
+  grant(count: number): void {
+    this.#credit += count;
+    this.#schedule();
+  }
+
+  #schedule(): void {
+    if (this.#isScheduled || this.#isParked || this.#isClosed) return;
+    this.#isScheduled = true;
+    if (this.#turn < TURN_JOBS) queueMicrotask(this.#run);
+    else {
+      this.#turn = 0;
+      setImmediate(this.#run);
+    }
+  }
+
+  readonly #run = (): void => {
+    this.#isScheduled = false;
+    while (this.#credit > 0 && !this.#isClosed && this.#kept.length === 0) {
+      if (this.#turn >= TURN_JOBS) {
+        this.#schedule();
+        return;
+      }
+      const now = this.#view.now();
+      const slot = this.#claim(now);
+      if (slot < L.CLAIM_CODES) {
+        this.#nothing(slot, now);
+        return;
+      }
+      this.#deliver(slot);
+    }
+  };
+
+  /** The next job's slot, or why there is none. Its run is the last free number. */
+  #claim(now: number): Slot {
+    const { thread, queueAddress } = this.#options;
+    const run = this.#free[this.#free.length - 1] ?? this.#slots.length;
+    if (run === L.CLAIM_ENTRIES_MAX) return L.CLAIM_NO_OUTCOME_SPACE;
+    const slot = this.#view.core.wasm.claim(thread, queueAddress, run, now) >>> 0;
+    if (slot < L.CLAIM_CODES) return slot;
+    if (run === this.#slots.length) this.#slots.push(slot);
+    else {
+      this.#free.pop();
+      this.#slots[run] = slot;
+    }
+    this.#lastRun = run;
+    return slot;
+  }
+
+  #lastRun = 0;
+
+  #deliver(slot: Slot): void {
+    const { core, payloads } = this.#view;
+    const run = this.#lastRun;
+    this.#credit--;
+    this.#turn++;
+    this.#delivered = true;
+    const opts = payloads.opts(core.field(slot, L.S_PAYLOAD));
+    const snapshot = claimedSnapshot(core, payloads, this.#options.queue, slot, opts);
+    this.#sink.deliver({ ticket: run, snapshot, timeoutMs: opts.timeout ?? 0 });
+  }
+
+  #nothing(code: number, now: number): void {
+    if (code === L.CLAIM_EMPTY && this.#delivered) {
+      this.#delivered = false;
+      this.#sink.drained();
+    }
+    this.#park(code, now);
+  }
+
+  /** Looks once more after the park word is set: who makes a job ready either sees the word, or is seen here. */
+  #park(code: number, now: number): void {
+    const { core } = this.#view;
+    const { thread, queueAddress } = this.#options;
+    core.wasm.parkBegin(thread);
+    const slot = this.#claim(now);
+    if (slot >= L.CLAIM_CODES) {
+      core.wasm.parkEnd(thread);
+      this.#deliver(slot);
+      this.#schedule();
+      return;
+    }
+    if (slot === L.CLAIM_RATE_LIMITED || code === L.CLAIM_RATE_LIMITED) {
+      const next = core.wasm.rateNext(queueAddress, now);
+      this.#setTimer(Math.max(1, Math.ceil(next - now)));
+    }
+    this.#isParked = true;
+    const wait = Atomics.waitAsync(core.i32, this.#parkIndex, L.PARK_PARKED);
+    if (wait.async) void wait.value.then(this.#woken);
+    else this.#woken();
+  }
+
+  readonly #woken = (): void => {
+    const { wasm } = this.#view.core;
+    wasm.parkEnd(this.#options.thread);
+    this.#isParked = false;
+    if (this.#isClosed) return;
+    this.#turn = 0;
+    if (this.#credit > 0) this.#run();
+    // Woken for a job that this thread may not take any more: somebody else must.
+    else if (wasm.heapMayHave(this.#options.queueAddress) !== 0) wasm.wakeQueue(this.#options.queueAddress, 1);
+  };
+
+  /** Ends the wait, if there is one. */
+  #unpark(): void {
+    if (!this.#isParked) return;
+    const { core } = this.#view;
+    // A wake-up that came first stays what it is: its promise is on the way, and passes it on.
+    Atomics.compareExchange(core.i32, this.#parkIndex, L.PARK_PARKED, L.PARK_WOKEN);
+    Atomics.notify(core.i32, this.#parkIndex);
+  }
+
+  #setTimer(ms: number): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(this.#ring, Math.min(ms, 0x7fffffff));
+    this.#timer.unref();
+  }
+
+  readonly #ring = (): void => {
+    this.#timer = undefined;
+    if (this.#kept.length !== 0) this.#settleKept();
+    if (this.#isParked) this.#unpark();
+    else this.#schedule();
+  };
+
+  async revoke(): Promise<number> {
+    const left = this.#credit;
+    this.#credit = 0;
+    this.#unpark(); // a thread that may not claim must not be chosen to be woken
+    return left;
+  }
+
+  // ---- the end of runs ------------------------------------------------------------------------------------------------------
+
+  settle(run: number, outcome: Outcome): void {
+    if (this.#slots[run] === 0) return;
+    if (!this.#publish(run, outcome)) {
+      this.#kept.push({ run, outcome, until: this.#view.now() + this.#options.abortGraceMs });
+      this.#setTimer(RETRY_KEPT_MS);
+    }
+  }
+
+  /** Tries the kept ones again; those whose grace is over end without their result. */
+  #settleKept(): void {
+    const kept = this.#kept;
+    this.#kept = [];
+    for (const one of kept) {
+      if (this.#publish(one.run, one.outcome)) continue;
+      if (this.#view.now() >= one.until) this.#end(one.run, L.OUTCOME_FAILED, 0, 0);
+      else this.#kept.push(one);
+    }
+    if (this.#kept.length !== 0) this.#setTimer(RETRY_KEPT_MS);
+  }
+
+  /** False when there is no memory for what must be told. */
+  #publish(run: number, outcome: Outcome): boolean {
+    const { payloads } = this.#view;
+    switch (outcome.kind) {
+      case 'completed': {
+        let block: Block | undefined;
+        try {
+          block = payloads.encodeResult(outcome.result);
+        } catch (error) {
+          return this.#fail(run, { error: toErrorRecord(error), unserialisable: true });
+        }
+        if (block === undefined) return false;
+        this.#end(run, L.OUTCOME_COMPLETED, block, 0);
+        return true;
+      }
+      case 'failed':
+        return this.#fail(run, {
+          error: outcome.error,
+          unrecoverable: outcome.unrecoverable,
+          retryDelay: outcome.retryDelay,
+          timedOut: outcome.timedOut,
+        });
+      case 'cancelled':
+        return this.#tell(run, L.OUTCOME_CANCELLED, { error: outcome.error });
+      case 'delayed':
+        this.#end(run, L.OUTCOME_DELAYED, 0, outcome.delayMs);
+        return true;
+      case 'released':
+        this.#end(run, L.OUTCOME_RELEASED, 0, 0);
+        return true;
+    }
+  }
+
+  #fail(run: number, failure: Failure): boolean {
+    return this.#tell(run, L.OUTCOME_FAILED, failure);
+  }
+
+  #tell(run: number, kind: number, value: Failure | { error: ErrorRecord }): boolean {
+    const block = this.#view.payloads.encodeValue(value);
+    if (block === undefined) return false;
+    this.#end(run, kind, block, 0);
+    return true;
+  }
+
+  #end(run: number, kind: number, block: Block, value: number): void {
+    this.#view.core.wasm.outcomePublish(this.#options.thread, kind, run, block, this.#view.now(), value);
+    this.#slots[run] = 0;
+    this.#free.push(run);
+    this.#settled++;
+    if (!this.#isWorn && this.#worn()) {
+      this.#isWorn = true;
+      this.#options.onWorn?.();
+    }
+  }
+
+  #worn(): boolean {
+    const { jobs, heapMb } = this.#options.recycle ?? {};
+    if (jobs !== undefined && this.#settled >= jobs) return true;
+    return (
+      heapMb !== undefined &&
+      this.#settled % HEAP_CHECK_JOBS === 0 &&
+      getHeapStatistics().used_heap_size > heapMb * 1_048_576
+    );
+  }
+
+  /** The engine wants that run to stop; it may have ended meanwhile, and its entry may serve another run. */
+  abort(low: number, high: number, reason: AbortReason, message: string): void {
+    const { core } = this.#view;
+    for (let run = 0; run < this.#slots.length; run++) {
+      if (this.#slots[run] === 0) continue;
+      if (core.ticketLow(this.#area, run) === low && core.ticketHigh(this.#area, run) === high) {
+        this.#sink.abort(run, reason, message);
+        return;
+      }
+    }
+  }
+
+  /** The engine is gone: nothing can be claimed or settled any more. */
+  fail(error: Error): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    clearTimeout(this.#timer);
+    this.#sink.failed(error);
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    clearTimeout(this.#timer);
+    // Nobody waits for memory any more.
+    for (const { run, outcome } of this.#kept) if (!this.#publish(run, outcome)) this.#end(run, L.OUTCOME_FAILED, 0, 0);
+    this.#kept = [];
+    this.#unpark();
+    await this.#options.onClose();
+  }
+}
