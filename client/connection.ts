@@ -11,6 +11,10 @@ import type { JobOptions, RetentionPolicy } from './options.js';
 export interface JobRef {
   readonly id: string;
   readonly queue?: string;
+  /** Of a generated id: the number in it, where it is known already. */
+  readonly number?: number;
+  /** Where the engine had the job when it was admitted: a hint, which may be wrong. */
+  readonly place?: number;
 }
 
 export type JobState = 'waiting' | 'delayed' | 'blocked' | 'active' | 'completed' | 'failed' | 'cancelled';
@@ -45,6 +49,24 @@ export interface AddAnswer {
   readonly error?: Error;
   /** The record of the job that was already there, when `deduplicated`. */
   readonly existing?: JobSnapshot;
+}
+
+/**
+ * What the admission answers when every job is new and has a generated id: the ids are `j<first>`, `j<first + 1>` and so on, in the
+ * order of the items.
+ */
+export interface NewJobs {
+  readonly first: number;
+  readonly count: number;
+  readonly timestamp: number;
+  /** A `JobRef.place` for each. */
+  readonly places: readonly number[] | undefined;
+}
+
+export type AddAnswers = readonly AddAnswer[] | NewJobs;
+
+export function areNew(answers: AddAnswers): answers is NewJobs {
+  return 'first' in answers;
 }
 
 /** Everything that can be known about a job at one moment. */
@@ -83,9 +105,20 @@ export interface ErrorRecord {
 /** A claimed run, as handed to the runner. `ticket` is opaque: it names this run (slot and generation), not just this job. */
 export interface ClaimedJob {
   readonly ticket: number;
-  readonly snapshot: JobSnapshot;
   /** Milliseconds; 0 means none. Counted from the start of this run. */
   readonly timeoutMs: number;
+  readonly queue: string;
+  /** A generated id's number, or a custom id. */
+  readonly id: number | string;
+  readonly name: string;
+  readonly data: unknown;
+  readonly opts: JobOptions;
+  readonly timestamp: number;
+  readonly attemptsMade: number;
+  /** This run included. */
+  readonly attemptsStarted: number;
+  readonly priority: number;
+  readonly processedOn: number;
 }
 
 /** How a run ended. */
@@ -228,7 +261,7 @@ export interface Connection {
   /** True in a thread other than the engine's. */
   readonly attached: boolean;
 
-  add(queue: string, items: readonly AddItem[], opts: { atomic: boolean }): Promise<AddAnswer[]>;
+  add(queue: string, items: readonly AddItem[], opts: { atomic: boolean }): Promise<AddAnswers>;
   /** Adds one and waits for its end, subscribed in the same step; a deduplicated job is waited for. */
   addAndWait(queue: string, item: AddItem, opts: { timeout?: number | undefined }): Promise<unknown>;
   finished(

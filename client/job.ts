@@ -3,15 +3,17 @@ import { checkDuration, checkObject, refuse } from './checks.js';
 import type {
   AddAnswer,
   AddItem,
+  ClaimedJob,
   Connection,
   DependencyRecord,
   DlqReason,
-  JobRef,
   JobSnapshot,
   JobStateOrUnknown,
+  NewJobs,
 } from './connection.js';
 import { JobNotFoundError, ValidationError } from './errors.js';
 import { type JobOptions, PRIORITY_MAX, PRIORITY_MIN } from './options.js';
+import { JobIdentity } from './references.js';
 
 const NO_OPTIONS: JobOptions = Object.freeze({});
 const NO_STACKS: readonly string[] = Object.freeze([]);
@@ -55,11 +57,8 @@ export type JobJson<Data = unknown, Result = unknown> = Omit<
  * const job = await queue.add('resize', { file: 'a.png' });
  * await job.waitUntilFinished();
  */
-export class Job<Data = any, Result = any, Name extends string = string> {
-  /** Unique in the engine when generated, in the queue when your own. */
-  readonly id: string;
+export class Job<Data = any, Result = any, Name extends string = string> extends JobIdentity {
   readonly name: Name;
-  readonly queueName: string;
   data: Data;
   /** The options that were set, in their normalised form; what isn't there has its default (`JOB_DEFAULTS`). */
   readonly opts: JobOptions;
@@ -68,20 +67,25 @@ export class Job<Data = any, Result = any, Name extends string = string> {
   readonly #connection: Connection;
   #details: Details | undefined;
 
-  /** Made by the library. `details` may be a snapshot, which then belongs to this job. */
+  /**
+   * Made by the library.
+   *
+   * @param id The number of a generated id, or an id of the user's own.
+   * @param details May be a snapshot, which then belongs to this job.
+   */
   constructor(
     connection: Connection,
     queueName: string,
-    id: string,
+    id: string | number,
+    place: number,
     name: Name,
     data: Data,
     opts: JobOptions | undefined,
     timestamp: number,
     details: Details | undefined,
   ) {
-    this.id = id;
+    super(queueName, id, place);
     this.name = name;
-    this.queueName = queueName;
     this.data = data;
     this.opts = opts ?? NO_OPTIONS;
     this.timestamp = timestamp;
@@ -154,17 +158,17 @@ export class Job<Data = any, Result = any, Name extends string = string> {
 
   /** `unknown` when there is no record any more. */
   getState(): Promise<JobStateOrUnknown> {
-    return this.#connection.getState(this.queueName, this.#ref());
+    return this.#connection.getState(this.queueName, this);
   }
 
   /** The lines that `log` kept, the oldest first. */
   getLogs(): Promise<string[]> {
-    return this.#connection.getLogs(this.queueName, this.#ref());
+    return this.#connection.getLogs(this.queueName, this);
   }
 
   /** The jobs this one depends on, in the order in which they were given, with what became of them. */
   getDependencies(): Promise<DependencyRecord[]> {
-    return this.#connection.getDependencies(this.queueName, this.#ref());
+    return this.#connection.getDependencies(this.queueName, this);
   }
 
   /**
@@ -213,7 +217,7 @@ export class Job<Data = any, Result = any, Name extends string = string> {
   async waitUntilFinished(first?: number | object, second?: number): Promise<Result> {
     const ttl = typeof first === 'number' ? first : second;
     const timeout = ttl === undefined ? undefined : checkDuration(ttl, 'ttl');
-    const results = await this.#connection.finished(this.queueName, [this.#ref()], { timeout });
+    const results = await this.#connection.finished(this.queueName, [this], { timeout });
     return results[0] as Result;
   }
 
@@ -221,19 +225,19 @@ export class Job<Data = any, Result = any, Name extends string = string> {
 
   /** Keeps `progress` (any value that can be stored) with the job and tells listeners. Only the last value is kept. */
   async updateProgress(progress: unknown): Promise<void> {
-    await this.#connection.updateProgress(this.queueName, this.#ref(), progress);
+    await this.#connection.updateProgress(this.queueName, this, progress);
     this.#change().progress = progress;
   }
 
   /** Keeps a line of text, of which the last `keepLogs` (100) stay. Returns how many are kept now. */
   async log(line: string): Promise<number> {
     if (typeof line !== 'string') refuse('line', 'be a string', line);
-    return this.#connection.log(this.queueName, this.#ref(), line);
+    return this.#connection.log(this.queueName, this, line);
   }
 
   /** Exchanges the data. A run in progress keeps what it got. */
   async updateData(data: Data): Promise<void> {
-    await this.#connection.updateData(this.queueName, this.#ref(), data);
+    await this.#connection.updateData(this.queueName, this, data);
     this.data = data;
   }
 
@@ -243,8 +247,7 @@ export class Job<Data = any, Result = any, Name extends string = string> {
    * @throws ValidationError when it isn't failed.
    */
   async retry(): Promise<void> {
-    const ref = this.#ref();
-    if ((await this.#connection.retryFailed(this.queueName, [ref])) > 0) return;
+    if ((await this.#connection.retryFailed(this.queueName, [this])) > 0) return;
     const state = await this.getState();
     if (state === 'unknown') throw new JobNotFoundError({ queue: this.queueName, jobId: this.id });
     throw new ValidationError(`Job ${JSON.stringify(this.id)} is ${state}: only a failed job can be retried`, {
@@ -258,25 +261,25 @@ export class Job<Data = any, Result = any, Name extends string = string> {
    * @throws JobActiveError while it runs: cancel it first.
    */
   remove(): Promise<boolean> {
-    return this.#connection.remove(this.queueName, this.#ref());
+    return this.#connection.remove(this.queueName, this);
   }
 
   /** Makes a delayed job ready now. */
   promote(): Promise<void> {
-    return this.#connection.promote(this.queueName, this.#ref());
+    return this.#connection.promote(this.queueName, this);
   }
 
   /** Changes the priority of a job that has not started; it goes to the tail of the new one, or with `lifo` to its head. */
   async changePriority(change: number | { priority?: number | undefined; lifo?: boolean | undefined }): Promise<void> {
     const wanted = checkPriorityChange(change, this.priority);
-    await this.#connection.changePriority(this.queueName, this.#ref(), wanted);
+    await this.#connection.changePriority(this.queueName, this, wanted);
     this.#change().priority = wanted.priority;
   }
 
   /** Lets a delayed job wait `delayMs` milliseconds from now instead. */
   async changeDelay(delayMs: number): Promise<void> {
     const delay = checkDuration(delayMs, 'delayMs');
-    await this.#connection.changeDelay(this.queueName, this.#ref(), delay);
+    await this.#connection.changeDelay(this.queueName, this, delay);
     this.#change().delay = delay;
   }
 
@@ -309,12 +312,13 @@ export class Job<Data = any, Result = any, Name extends string = string> {
     Object.assign(job.#change(), change);
   }
 
-  #ref(): JobRef {
-    return { id: this.id, queue: this.queueName };
+  /** How consoles show it. */
+  [Symbol.for('nodejs.util.inspect.custom')](): object {
+    return Object.assign(Object.create({ constructor: Job }), this.toJSON());
   }
 
   #change(): Details {
-    this.#details ??= {};
+    this.#details = { ...this.#details };
     return this.#details;
   }
 
@@ -342,7 +346,25 @@ export function jobOfSnapshot<Data, Result, Name extends string>(
   snapshot: JobSnapshot,
 ): Job<Data, Result, Name> {
   const { queue, id, name, data, opts, timestamp } = snapshot;
-  return new Job(connection, queue, id, name as Name, data as Data, opts, timestamp, snapshot);
+  return new Job(connection, queue, id, 0, name as Name, data as Data, opts, timestamp, snapshot);
+}
+
+/** The job of a run. */
+export function jobOfClaim(connection: Connection, claimed: ClaimedJob): Job {
+  const { queue, id, name, data, opts, timestamp } = claimed;
+  return new Job(connection, queue, id, 0, name, data, opts, timestamp, claimed);
+}
+
+/** A job that an `add` has made: the one at `index` of those that are new. */
+export function jobOfNew<Data, Result, Name extends string>(
+  connection: Connection,
+  queueName: string,
+  { name, data, opts }: AddItem,
+  { first, places, timestamp }: NewJobs,
+  index: number,
+): Job<Data, Result, Name> {
+  const place = places === undefined ? 0 : (places[index] as number);
+  return new Job(connection, queueName, first + index, place, name as Name, data as Data, opts, timestamp, undefined);
 }
 
 /** The job that an `add` has made, or found (`deduplicated`). */
@@ -352,14 +374,11 @@ export function jobOfAnswer<Data, Result, Name extends string>(
   item: AddItem,
   answer: AddAnswer,
 ): Job<Data, Result, Name> {
-  const { name, data, opts } = item;
-  if (!answer.deduplicated) {
-    return new Job(connection, queueName, answer.id, name as Name, data as Data, opts, answer.timestamp, undefined);
-  }
   if (answer.existing !== undefined) {
     answer.existing.deduplicated = true;
     return jobOfSnapshot(connection, answer.existing);
   }
-  const details = { deduplicated: true };
-  return new Job(connection, queueName, answer.id, name as Name, data as Data, opts, answer.timestamp, details);
+  const { name, data, opts } = item;
+  const details = answer.deduplicated ? { deduplicated: true } : undefined;
+  return new Job(connection, queueName, answer.id, 0, name as Name, data as Data, opts, answer.timestamp, details);
 }

@@ -1,11 +1,22 @@
 /** A queue, as producers and operators hold it. */
 import { checkBoolean, checkDuration, checkJobName, checkObject, checkOptionNames, refuse } from './checks.js';
-import type { AddAnswer, AddItem, Connection, Explanation, JobStateOrUnknown, SettledResult } from './connection.js';
+import {
+  type AddAnswer,
+  type AddAnswers,
+  type AddItem,
+  areNew,
+  type Connection,
+  type Explanation,
+  type JobRef,
+  type JobStateOrUnknown,
+  type SettledResult,
+} from './connection.js';
 import { BulkError, ValidationError } from './errors.js';
-import { checkPriorityChange, type Job, jobOfAnswer, jobOfSnapshot } from './job.js';
+import { checkPriorityChange, type Job, jobOfAnswer, jobOfNew, jobOfSnapshot } from './job.js';
 import { type AddOptions, type JobOptions, type JobReference, normaliseRef, validateJobOptions } from './options.js';
 import { QueueControl } from './queue-control.js';
 import { type QueueOptions, type WaitOptions, waitOptions, waitTimeout } from './queue-options.js';
+import { asRef, JobIdentity } from './references.js';
 import type { TypedQueue } from './typed.js';
 
 export interface BulkItem<Data = any, Name extends string = string> {
@@ -89,6 +100,7 @@ export class Queue<Data = any, Result = any, Name extends string = string> exten
 
   async #addTo(connection: Connection, item: AddItem): Promise<Job<Data, Result, Name>> {
     const answers = await connection.add(this.name, [item], ONE_BY_ONE);
+    if (areNew(answers)) return jobOfNew(connection, this.name, item, answers, 0);
     const answer = answers[0] as AddAnswer;
     if (answer.error !== undefined) throw answer.error;
     return jobOfAnswer(connection, this.name, item, answer);
@@ -134,19 +146,22 @@ export class Queue<Data = any, Result = any, Name extends string = string> exten
     const connection = this.link.now ?? (await this.link.ready());
     if (atomic) {
       const added = await connection.add(this.name, good, ALL_OR_NOTHING);
-      return added.map((answer, i) =>
-        jobOfAnswer<Data, Result, Name>(connection, this.name, good[i] as AddItem, answer),
-      );
+      return good.map((item, i) => this.#jobAt(connection, item, added, i));
     }
     const added = good.length === 0 ? [] : await connection.add(this.name, good, ONE_BY_ONE);
     let next = 0;
     return answers.map((refused): BulkAnswer<Job<Data, Result, Name>> => {
       if (refused !== undefined) return { ok: false, error: refused };
-      const item = good[next] as AddItem;
-      const answer = added[next++] as AddAnswer;
-      if (answer.error !== undefined) return { ok: false, error: answer.error };
-      return { ok: true, job: jobOfAnswer<Data, Result, Name>(connection, this.name, item, answer) };
+      const index = next++;
+      const error = areNew(added) ? undefined : (added[index] as AddAnswer).error;
+      if (error !== undefined) return { ok: false, error };
+      return { ok: true, job: this.#jobAt(connection, good[index] as AddItem, added, index) };
     });
+  }
+
+  #jobAt(connection: Connection, item: AddItem, answers: AddAnswers, index: number): Job<Data, Result, Name> {
+    if (areNew(answers)) return jobOfNew(connection, this.name, item, answers, index);
+    return jobOfAnswer(connection, this.name, item, answers[index] as AddAnswer);
   }
 
   /** `answers[i]`: why item i was refused, or undefined when it is among the `good`. */
@@ -160,7 +175,9 @@ export class Queue<Data = any, Result = any, Name extends string = string> exten
     const errors: { index: number; error: Error }[] = [];
     for (let index = 0; index < items.length; index++) {
       try {
-        const { name, data, opts } = checkObject(items[index], `items[${index}]`) as unknown as BulkItem<Data, Name>;
+        const given = items[index];
+        const isObject = typeof given === 'object' && given !== null;
+        const { name, data, opts } = (isObject ? given : checkObject(given, `items[${index}]`)) as BulkItem<Data, Name>;
         good.push(this.#item(name, data, opts));
       } catch (thrown) {
         const error = thrown instanceof Error ? thrown : new Error(String(thrown));
@@ -214,11 +231,15 @@ export class Queue<Data = any, Result = any, Name extends string = string> exten
   ): Promise<unknown> {
     const { timeout, settled } = waitOptions(opts);
     if (!Array.isArray(refs)) {
-      const ref = normaliseRef(refs);
+      const ref = asRef(refs);
       const connection = this.link.now ?? (await this.link.ready());
       return (await connection.finished(this.name, [ref], { timeout }))[0];
     }
-    const wanted = refs.map((one: unknown, i: number) => normaliseRef(one, `refs[${i}]`)); // repeats keep their places
+    const wanted: JobRef[] = new Array(refs.length); // repeats keep their places
+    for (let i = 0; i < refs.length; i++) {
+      const one: unknown = refs[i];
+      wanted[i] = one instanceof JobIdentity ? one : normaliseRef(one, `refs[${i}]`);
+    }
     if (wanted.length === 0) return [];
     const connection = this.link.now ?? (await this.link.ready());
     if (settled) return connection.finished(this.name, wanted, { timeout, settled: true });

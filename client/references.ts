@@ -2,6 +2,40 @@
 import { refuse } from './checks.js';
 import type { JobRef } from './connection.js';
 
+/**
+ * What identifies a job, as its methods and those of Queue pass it on. The text of a generated id is made when somebody reads it:
+ * a service that adds a million jobs reads few.
+ */
+export class JobIdentity implements JobRef {
+  readonly queueName: string;
+  /** The number in a generated id; 0 for ids of the user's own. */
+  readonly number: number;
+  readonly place: number;
+  #id: string | undefined;
+
+  constructor(queueName: string, id: string | number, place: number) {
+    this.queueName = queueName;
+    this.place = place;
+    if (typeof id === 'number') {
+      this.number = id;
+      this.#id = undefined;
+    } else {
+      this.number = 0;
+      this.#id = id;
+    }
+  }
+
+  /** Unique in the engine when generated, in the queue when your own. */
+  get id(): string {
+    this.#id ??= `j${this.number}`;
+    return this.#id;
+  }
+
+  get queue(): string {
+    return this.queueName;
+  }
+}
+
 /** A job: its id (of this queue, or a generated id of any), the `Job`, or queue and id. */
 export type JobReference = string | JobRef | { readonly id: string; readonly queueName: string };
 
@@ -18,6 +52,11 @@ export function normaliseRef(reference: unknown, path = 'ref'): JobRef {
     if (typeof id === 'string' && id !== '' && typeof name === 'string') return { id, queue: name };
   }
   return refuse(path, 'be a job id, a Job, or {queue, id}', reference);
+}
+
+/** As `normaliseRef`, but a Job stands for itself: nothing is made for it. */
+export function asRef(reference: unknown, path?: string): JobRef {
+  return reference instanceof JobIdentity ? reference : normaliseRef(reference, path);
 }
 
 /** Many references, in their order, without repeats. Linear in their number. */

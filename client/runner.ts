@@ -15,7 +15,7 @@ import {
   TimeoutError,
   toErrorRecord,
 } from './errors.js';
-import { Job, jobOfSnapshot } from './job.js';
+import { Job, jobOfClaim } from './job.js';
 import { outcomeOfFailure, type RunnerSettings } from './outcome.js';
 
 /** The second argument of a handler. */
@@ -208,7 +208,7 @@ export class Runner implements ClaimSink {
 
   deliver(claimed: ClaimedJob): void {
     this.#credit--;
-    const job = jobOfSnapshot<any, any, string>(this.#connection, claimed.snapshot);
+    const job = jobOfClaim(this.#connection, claimed);
     const run = new Run(claimed, job, this.#runs.length);
     this.#runs.push(run);
     if (this.hooks.active !== undefined) this.hooks.active(job);

@@ -20,6 +20,7 @@ import { ThreadServer } from './threads/thread-server.js';
 import type { EngineHandle } from './threads/wire.js';
 import { Alarm } from './upkeep/alarm.js';
 import { KeepAlive } from './upkeep/keep-alive.js';
+import { Retention } from './upkeep/retention.js';
 import { runTimers } from './upkeep/timers.js';
 import { VERSION } from './version.js';
 
@@ -209,6 +210,7 @@ export class Engine extends EventEmitter {
     await Promise.all(ended);
     state.rings.stop();
     state.alarm.stop();
+    state.retention.stop();
     clearInterval(this.#upkeep);
     for (const end of this.#unlisten) end();
     state.waiters.rejectAll(new EngineClosedError());
@@ -245,6 +247,7 @@ function createState(
     pools: new Set(),
     workers: new Set(),
     version: VERSION,
+    retention: new Retention(() => state),
     limits: {
       memoryBytes: options.maxMemory,
       payloadBytes: options.payloadLimit,

@@ -6,7 +6,7 @@ import * as control from './jobs/control.js';
 import { dependencyRecords } from './jobs/dependencies.js';
 import { visibleState } from './jobs/records.js';
 import { mustResolve, visibleSlot } from './jobs/references.js';
-import { awaitJobs, awaitOne } from './jobs/waiting.js';
+import { awaitAdded, awaitJobs } from './jobs/waiting.js';
 import { LocalClaims, type LocalRuns } from './local-claims.js';
 import { configureQueue, pauseQueue } from './queue-control.js';
 import type { QueueEntry } from './queues.js';
@@ -30,13 +30,13 @@ export class InProcessConnection implements C.Connection {
     return this.state.queues.open(name);
   }
 
-  async add(queue: string, items: readonly C.AddItem[], opts: { atomic: boolean }): Promise<C.AddAnswer[]> {
+  async add(queue: string, items: readonly C.AddItem[], opts: { atomic: boolean }): Promise<C.AddAnswers> {
     return admit(this.state, this.#queue(queue), items, opts.atomic);
   }
 
   async addAndWait(queue: string, item: C.AddItem, opts: { timeout?: number | undefined }): Promise<unknown> {
-    const [answer] = admit(this.state, this.#queue(queue), [item], true);
-    return awaitOne(this.state, queue, { id: (answer as C.AddAnswer).id, queue }, opts.timeout);
+    const answers = admit(this.state, this.#queue(queue), [item], true);
+    return awaitAdded(this.state, queue, answers, opts.timeout);
   }
 
   finished(

@@ -5,7 +5,7 @@
  */
 import type { AbortReason, ClaimOptions, ClaimSink, ClaimSource, Outcome } from '../client/connection.js';
 import { L, type Slot } from './core/index.js';
-import { claimedSnapshot } from './jobs/claimed.js';
+import { claimedJob } from './jobs/claimed.js';
 import { armTimeout, settleLocal } from './jobs/settle.js';
 import type { QueueEntry, ReadyListener } from './queues.js';
 import { type EngineState, flagsOf, type RunOwner, tell } from './state.js';
@@ -140,11 +140,7 @@ export class LocalClaims implements ClaimSource, ReadyListener {
     const timeoutMs = opts.timeout ?? 0;
     if ((flags & L.FLAG_REPORT_START) !== 0) armTimeout(state, slot, timeoutMs, now);
     tell(state, slot, 'active', () => ({ prev: 'waiting' }));
-    this.sink.deliver({
-      ticket,
-      snapshot: claimedSnapshot(core, state.payloads, this.#queue.name, slot, opts),
-      timeoutMs,
-    });
+    this.sink.deliver(claimedJob(core, state.payloads, this.#queue.name, slot, opts, ticket));
     return true;
   }
 

@@ -31,6 +31,8 @@ export class QueueTable {
   readonly #core: Core;
   readonly #limitBytes: number;
   readonly #byName = new Map<string, QueueEntry>();
+  /** The one asked for last: jobs of one queue come in a row. */
+  #last: QueueEntry | undefined;
   /** Threads tell of every start, since somebody reads events. */
   reportStarts = false;
   readonly #byAddress = new Map<QueueAddress, QueueEntry>();
@@ -94,7 +96,8 @@ export class QueueTable {
   }
 
   at(address: QueueAddress): QueueEntry {
-    return this.#byAddress.get(address) as QueueEntry;
+    if (this.#last?.address !== address) this.#last = this.#byAddress.get(address);
+    return this.#last as QueueEntry;
   }
 
   all(): IterableIterator<QueueEntry> {

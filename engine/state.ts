@@ -15,6 +15,7 @@ import type { ThreadServer } from './threads/thread-server.js';
 import type { Alarm } from './upkeep/alarm.js';
 import type { Clock } from './upkeep/clock.js';
 import type { KeepAlive } from './upkeep/keep-alive.js';
+import type { Retention } from './upkeep/retention.js';
 
 /** Who runs jobs: the engine's own thread (function handlers) or a thread of a pool. Found by the owner in a slot's word. */
 export interface RunOwner {
@@ -50,6 +51,7 @@ export interface EngineState {
   readonly events: EventLog;
   readonly waiters: Waiters;
   readonly alarm: Alarm;
+  readonly retention: Retention;
   readonly keepAlive: KeepAlive;
   readonly rings: Rings;
   /** The other threads that share the memory. */

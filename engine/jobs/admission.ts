@@ -3,7 +3,7 @@
  * which only full memory can stop, and (3) the jobs become ready, delayed or blocked, which nothing can stop. So an atomic call is
  * all or nothing, and of a call that is not atomic only the refused items are missing.
  */
-import type { AddAnswer, AddItem } from '../../client/connection.js';
+import type { AddAnswer, AddAnswers, AddItem, NewJobs } from '../../client/connection.js';
 import { BulkError, DuplicateJobError, EngineFullError } from '../../client/errors.js';
 import { JOB_DEFAULTS, type JobOptions } from '../../client/options.js';
 import { type Block, L, type Slot } from '../core/index.js';
@@ -32,9 +32,11 @@ export interface Entry {
 }
 
 /** Adds jobs. Atomic: throws BulkError (a single item: its own error) and has added nothing; else errors stand in the answers. */
-export function admit(state: EngineState, queue: QueueEntry, items: readonly AddItem[], atomic: boolean): AddAnswer[] {
+export function admit(state: EngineState, queue: QueueEntry, items: readonly AddItem[], atomic: boolean): AddAnswers {
   const first = items[0];
-  if (items.length === 1 && first !== undefined && isSimple(first.opts)) return [admitSimple(state, queue, first)];
+  if (items.length === 1 && first !== undefined && isSimple(first.opts)) return admitSimple(state, queue, first);
+  const made = admitPlain(state, queue, items);
+  if (made !== undefined) return made;
   const entries: Entry[] = new Array(items.length);
   for (let i = 0; i < items.length; i++) entries[i] = encode(state, items[i] as AddItem);
   return admitEntries(state, queue, entries, atomic);
@@ -60,7 +62,7 @@ function full(state: EngineState): EngineFullError {
 }
 
 /** The most frequent call: one job without id and references. */
-function admitSimple(state: EngineState, queue: QueueEntry, item: AddItem): AddAnswer {
+function admitSimple(state: EngineState, queue: QueueEntry, item: AddItem): NewJobs {
   const block = state.payloads.encodeJob({ name: item.name, customId: '', opts: item.opts, data: item.data });
   if (block === 0) throw full(state);
   const now = state.clock.now();
@@ -71,7 +73,63 @@ function admitSimple(state: EngineState, queue: QueueEntry, item: AddItem): AddA
   }
   start(state, slot, item.opts, now);
   announce(state, queue, 1);
-  return { id: `j${state.core.number(slot)}`, deduplicated: false, timestamp: item.opts?.timestamp ?? now };
+  const places = [slot / L.SLOT_BYTES];
+  return { first: state.core.number(slot), count: 1, timestamp: item.opts?.timestamp ?? now, places };
+}
+
+/**
+ * Many jobs without options. Undefined, and nothing done, when there are others among them, or when one can't be admitted: then the
+ * general way finds out which, and why.
+ */
+function admitPlain(state: EngineState, queue: QueueEntry, items: readonly AddItem[]): NewJobs | undefined {
+  if (items.length === 0) return undefined;
+  for (let i = 0; i < items.length; i++) if ((items[i] as AddItem).opts !== undefined) return undefined;
+  const { wasm } = state.core;
+  const blocks: Block[] = [];
+  const places: number[] = [];
+  const now = state.clock.now();
+  if (encodeAll(state, items, blocks)) {
+    for (let i = 0; i < blocks.length; i++) {
+      const slot = wasm.jobCreate(queue.address, 0, 0, blocks[i] as Block, now, 0) >>> 0;
+      if (slot === 0) break;
+      places.push(slot / L.SLOT_BYTES);
+    }
+  }
+  if (places.length < items.length) {
+    for (const place of places) wasm.jobRemove(place * L.SLOT_BYTES); // frees the block too
+    for (let i = places.length; i < blocks.length; i++) wasm.blockFree(blocks[i] as Block);
+    return undefined;
+  }
+  for (let i = 0; i < places.length; i++) {
+    const slot = (places[i] as number) * L.SLOT_BYTES;
+    wasm.jobReadyQuiet(slot);
+    tellAdded(state, slot, 'waiting');
+  }
+  wasm.queueMark(queue.address, 0);
+  announce(state, queue, places.length);
+  return {
+    first: state.core.number((places[0] as number) * L.SLOT_BYTES),
+    count: places.length,
+    timestamp: now,
+    places,
+  };
+}
+
+function encodeAll(state: EngineState, items: readonly AddItem[], blocks: Block[]): boolean {
+  const content = { name: '', customId: '', opts: undefined, data: undefined as unknown };
+  try {
+    for (let i = 0; i < items.length; i++) {
+      const item = items[i] as AddItem;
+      content.name = item.name;
+      content.data = item.data;
+      const block = state.payloads.encodeJob(content);
+      if (block === 0) return false;
+      blocks.push(block);
+    }
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function encode(state: EngineState, item: AddItem): Entry {

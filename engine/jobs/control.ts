@@ -5,13 +5,14 @@ import { JOB_DEFAULTS } from '../../client/options.js';
 import { L, type Slot } from '../core/index.js';
 import type { QueueEntry } from '../queues.js';
 import type { EngineState } from '../state.js';
-import { announce, flagsOf, idOf, queueOf, setFlags, tell, tellQueue } from '../state.js';
+import { announce, idOf, queueOf, setFlags, tell, tellQueue } from '../state.js';
 import { dependencyRecords, dropDependencies, reconnect } from './dependencies.js';
 import { discard, ended } from './endings.js';
-import { CANCELLING, DISCARDED, WAITED } from './flags.js';
+import { CANCELLING, DISCARDED } from './flags.js';
 import { coldOf, setCold, snapshot, visibleState } from './records.js';
 import { mustResolve, resolve, visibleSlot } from './references.js';
 import { describe, leaveSuspects, makeReady, sendToDlq, tellRemoval } from './settle.js';
+import { tellWaiters } from './waiting.js';
 
 // ---- one job ---------------------------------------------------------------------------------------------------------------
 
@@ -89,17 +90,7 @@ function forgetId(state: EngineState, queue: string, ref: JobRef): boolean {
 export function removeHeld(state: EngineState, slot: Slot): void {
   const prev = visibleState(state, slot);
   tellRemoval(state, slot);
-  if ((flagsOf(state, slot) & WAITED) !== 0) {
-    setFlags(state, slot, 0, WAITED);
-    const { name } = queueOf(state, slot);
-    state.waiters.resolve(
-      state.core.number(slot),
-      name,
-      idOf(state, slot),
-      { kind: 'removed', state: prev },
-      () => undefined,
-    );
-  }
+  tellWaiters(state, slot, prev);
   tell(state, slot, 'removed', () => ({ prev }));
   dropDependencies(state, slot);
   discard(state, slot);
@@ -370,17 +361,7 @@ export function obliterate(state: EngineState, queue: QueueEntry, force: boolean
 /** A run goes on, but the job is gone for everybody. */
 function discardRun(state: EngineState, slot: Slot): void {
   tellRemoval(state, slot);
-  if ((flagsOf(state, slot) & WAITED) !== 0) {
-    setFlags(state, slot, 0, WAITED);
-    const { name } = queueOf(state, slot);
-    state.waiters.resolve(
-      state.core.number(slot),
-      name,
-      idOf(state, slot),
-      { kind: 'removed', state: 'active' },
-      () => undefined,
-    );
-  }
+  tellWaiters(state, slot, 'active');
   dropDependencies(state, slot);
   state.core.wasm.indexRemove(slot); // its id is free at once
   setFlags(state, slot, DISCARDED);

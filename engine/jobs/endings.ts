@@ -6,8 +6,8 @@ import { L, type Slot } from '../core/index.js';
 import type { EngineState } from '../state.js';
 import { flagsOf, idOf, queueOf, setFlags, tellQueue } from '../state.js';
 import { dropDependencies, settleDependents } from './dependencies.js';
-import { HAS_DEPENDENCIES, OWN_RETENTION, WAITED, withFinal } from './flags.js';
-import { endingOf, resultOf } from './records.js';
+import { HAS_DEPENDENCIES, OWN_RETENTION, withFinal } from './flags.js';
+import { tellWaiters } from './waiting.js';
 
 /** Results of jobs removed at once linger this long, and this many of them a queue, for late waiters. */
 const LINGER_MS = 30_000;
@@ -19,7 +19,8 @@ let draining = false;
 
 /** The job's word says completed, failed or cancelled: everything that follows from it. */
 export function ended(state: EngineState, slot: Slot): void {
-  if ((flagsOf(state, slot) & (WAITED | HAS_DEPENDENCIES)) === 0 && state.core.field(slot, L.S_DEPENDENTS) === 0) {
+  if ((flagsOf(state, slot) & HAS_DEPENDENCIES) === 0 && state.core.field(slot, L.S_DEPENDENTS) === 0) {
+    tellWaiters(state, slot);
     retain(state, slot);
     return;
   }
@@ -40,21 +41,11 @@ export function ended(state: EngineState, slot: Slot): void {
 function follow(state: EngineState, slot: Slot): void {
   const { core } = state;
   const raw = core.state(slot);
-  if ((flagsOf(state, slot) & WAITED) !== 0) tellWaiters(state, slot);
+  tellWaiters(state, slot);
   if (core.field(slot, L.S_DEPENDENTS) !== 0) settleDependents(state, slot, raw === L.STATE_COMPLETED);
   // In the dead letter queue it may be retried, and would read them again.
   if (raw !== L.STATE_FAILED) dropDependencies(state, slot);
   retain(state, slot);
-}
-
-/** Tells whoever waits for this job that it has ended. */
-export function tellWaiters(state: EngineState, slot: Slot): void {
-  setFlags(state, slot, 0, WAITED);
-  const ending = endingOf(state, slot);
-  if (ending === undefined) return;
-  state.waiters.resolve(state.core.number(slot), queueOf(state, slot).name, idOf(state, slot), ending, () =>
-    resultOf(state, slot),
-  );
 }
 
 /** How long and among how many this record is kept. */
@@ -69,6 +60,10 @@ function retain(state: EngineState, slot: Slot): void {
   const { core } = state;
   const raw = core.state(slot);
   const failed = raw === L.STATE_FAILED;
+  if (!failed && (flagsOf(state, slot) & OWN_RETENTION) === 0) {
+    retainStandard(state, slot, raw);
+    return;
+  }
   let policy = policyFor(state, slot, failed);
   if (policy === true) {
     linger(state, slot);
@@ -86,6 +81,15 @@ function retain(state: EngineState, slot: Slot): void {
     const queue = core.field(slot, L.S_QUEUE);
     while (core.listCount(queue, raw) > policy.count) evict(state, core.listHead(queue, raw));
   }
+}
+
+/** The most frequent end. */
+function retainStandard(state: EngineState, slot: Slot, raw: number): void {
+  const { core } = state;
+  const queue = core.field(slot, L.S_QUEUE);
+  state.retention.watch(queue, raw);
+  const { count } = JOB_DEFAULTS.removeOnComplete;
+  while (core.listCount(queue, raw) > count) evict(state, core.listHead(queue, raw));
 }
 
 function linger(state: EngineState, slot: Slot): void {

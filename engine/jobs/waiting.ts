@@ -1,13 +1,13 @@
 /** `finished` and `addAndWait`: from references to waits, in one step, so that there is no moment between looking and subscribing. */
-import type { JobRef } from '../../client/connection.js';
+import { type AddAnswers, areNew, type JobRef } from '../../client/connection.js';
 import { JobNotFoundError } from '../../client/errors.js';
-import type { Slot } from '../core/index.js';
+import { L, type Slot } from '../core/index.js';
 import type { EngineState } from '../state.js';
-import { idOf, queueOf, setFlags } from '../state.js';
+import { flagsOf, idOf, queueOf, setFlags } from '../state.js';
 import { WAITED } from './flags.js';
-import { endingOf } from './records.js';
+import { endingOf, resultOf } from './records.js';
 import { resolve } from './references.js';
-import { Wait } from './waiters.js';
+import { type Ending, endingError, ManyWait, type NameOf, OneWait, type Wait } from './waiters.js';
 
 /**
  * Results in the order of the references. Not `settled`: rejects with the failure that happened first (of those already there, the
@@ -21,45 +21,95 @@ export function awaitJobs(
   settled: boolean,
 ): Promise<unknown[]> {
   if (refs.length === 0) return Promise.resolve([]);
-  const slots = refs.map((ref) => find(state, queue, ref));
-  const wait = new Wait(refs.length, settled);
-  for (let index = 0; index < slots.length; index++) {
-    place(state, wait, index, slots[index] as Slot, queue, refs[index] as JobRef);
-    if (wait.done) break;
+  const wait = new ManyWait(refs.length, settled);
+  try {
+    for (let index = 0; index < refs.length; index++) join(state, wait, index, queue, refs[index] as JobRef);
+  } catch (error) {
+    state.waiters.forget(wait);
+    throw error;
   }
-  return state.waiters.begin(wait, timeoutMs, (index) => {
+  state.waiters.begin(wait, timeoutMs, namesOf(queue, refs));
+  return wait.promise;
+}
+
+function namesOf(queue: string, refs: readonly JobRef[]): NameOf {
+  return (index) => {
     const ref = refs[index] as JobRef;
     return { queue: ref.queue ?? queue, id: ref.id };
-  });
+  };
 }
+
+/** The job of a one-item `add`: its result. */
+export function awaitAdded(
+  state: EngineState,
+  queue: string,
+  answers: AddAnswers,
+  timeoutMs: number | undefined,
+): Promise<unknown> {
+  const wait = new OneWait();
+  if (areNew(answers)) {
+    const slot = (answers.places?.[0] as number) * L.SLOT_BYTES;
+    waitFor(state, wait, 0, slot);
+    state.waiters.begin(wait, timeoutMs, () => ({ queue, id: `j${answers.first}` }));
+    return wait.promise;
+  }
+  const ref = { id: answers[0]?.id ?? '', queue };
+  join(state, wait, 0, queue, ref);
+  state.waiters.begin(wait, timeoutMs, namesOf(queue, [ref]));
+  return wait.promise;
+}
+
+/** Waits for the job, or takes what it ended with. Throws JobNotFoundError for one that never existed. */
+function join(state: EngineState, wait: Wait, index: number, queue: string, ref: JobRef): void {
+  const slot = find(state, queue, ref);
+  if (slot !== 0 && state.core.state(slot) < L.STATE_COMPLETED) {
+    if (!wait.done) waitFor(state, wait, index, slot);
+    return;
+  }
+  const ending = slot === 0 ? REMOVED : endingOf(state, slot);
+  if (ending === undefined) return;
+  if (ending.kind === 'completed') wait.complete(index, ending.value);
+  else if (slot === 0) wait.fail(index, endingError(ref.queue ?? queue, ref.id, ending));
+  else wait.fail(index, endingError(queueOf(state, slot).name, idOf(state, slot), ending));
+}
+
+const REMOVED: Ending = { kind: 'removed', state: undefined };
 
 /** The record, or 0 for a job that is gone. */
 function find(state: EngineState, queue: string, ref: JobRef): Slot {
+  const { core } = state;
+  const { number = 0, place = 0 } = ref;
+  if (place !== 0) {
+    const hinted = place * L.SLOT_BYTES;
+    if (core.number(hinted) === number && core.state(hinted) !== L.STATE_FREE) return hinted;
+  }
   const { slot, existed } = resolve(state, queue, ref);
   if (slot === 0 && !existed) throw new JobNotFoundError({ queue: ref.queue ?? queue, jobId: ref.id });
   return slot;
 }
 
-function place(state: EngineState, wait: Wait, index: number, slot: Slot, queue: string, ref: JobRef): void {
-  if (slot === 0) {
-    wait.settle(index, ref.queue ?? queue, ref.id, { kind: 'removed', state: undefined });
-    return;
-  }
-  const ending = endingOf(state, slot);
-  if (ending !== undefined) {
-    wait.settle(index, queueOf(state, slot).name, idOf(state, slot), ending);
-    return;
-  }
+function waitFor(state: EngineState, wait: Wait, index: number, slot: Slot): void {
   setFlags(state, slot, WAITED);
-  state.waiters.add(wait, index, state.core.number(slot));
+  state.waiters.add(wait, index, slot / L.SLOT_BYTES);
 }
 
-export async function awaitOne(
-  state: EngineState,
-  queue: string,
-  ref: JobRef,
-  timeoutMs: number | undefined,
-): Promise<unknown> {
-  const [value] = await awaitJobs(state, queue, [ref], timeoutMs, false);
-  return value;
+/** The job has ended, or is about to be removed (`removedFrom`: its state): tells whoever waits. Each gets a value of its own. */
+export function tellWaiters(state: EngineState, slot: Slot, removedFrom?: string): void {
+  if ((flagsOf(state, slot) & WAITED) === 0) return;
+  setFlags(state, slot, 0, WAITED);
+  const { waiters } = state;
+  const place = slot / L.SLOT_BYTES;
+  if (removedFrom === undefined && state.core.state(slot) === L.STATE_COMPLETED) {
+    while (waiters.next(place)) waiters.wait.complete(waiters.index, resultOf(state, slot));
+    return;
+  }
+  const ending: Ending | undefined =
+    removedFrom === undefined ? endingOf(state, slot) : { kind: 'removed', state: removedFrom };
+  if (ending === undefined || ending.kind === 'completed') return;
+  const error = () => endingError(queueOf(state, slot).name, idOf(state, slot), ending);
+  while (waiters.next(place)) {
+    const { wait, index } = waiters;
+    wait.fail(index, error());
+    waiters.told(wait);
+  }
 }

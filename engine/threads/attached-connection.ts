@@ -2,7 +2,7 @@
  * The `Connection` of a thread that shares an engine's memory: adds go through its submit ring and claims straight to the core;
  * everything else is a call over its port, answered by the engine's own connection.
  */
-import type * as C from '../../client/connection.js';
+import * as C from '../../client/connection.js';
 import {
   BulkError,
   ConnectionError,
@@ -12,6 +12,7 @@ import {
 } from '../../client/errors.js';
 import type { JobOptions } from '../../client/options.js';
 import { decodePayload, encodePayload } from '../../client/payload.js';
+import { JobIdentity } from '../../client/references.js';
 import { type Block, Core, L } from '../core/index.js';
 import { Payloads } from '../core/payloads.js';
 import { VERSION } from '../version.js';
@@ -99,7 +100,7 @@ export class AttachedConnection implements C.Connection, ThreadView {
   /** Calls the engine's connection. */
   async #call<T>(method: string, ...args: unknown[]): Promise<T> {
     if (this.#closed !== undefined) throw this.#closed;
-    const body = new Uint8Array(encodePayload(args)); // a copy: what encodePayload returns is reused
+    const body = new Uint8Array(encodePayload(args.map(withoutJobs))); // a copy: what encodePayload returns is reused
     const id = this.#next++;
     const answer = this.#answerTo(id);
     this.send({ kind: 'call', id, method, body });
@@ -168,9 +169,9 @@ export class AttachedConnection implements C.Connection, ThreadView {
 
   // ---- adding ---------------------------------------------------------------------------------------------------------------
 
-  async add(queue: string, items: readonly C.AddItem[], { atomic }: { atomic: boolean }): Promise<C.AddAnswer[]> {
+  async add(queue: string, items: readonly C.AddItem[], { atomic }: { atomic: boolean }): Promise<C.AddAnswers> {
     if (items.length === 0) return [];
-    return (await this.#submit(queue, items, atomic, 0, undefined)) as C.AddAnswer[];
+    return (await this.#submit(queue, items, atomic, 0, undefined)) as C.AddAnswers;
   }
 
   addAndWait(queue: string, item: C.AddItem, { timeout }: { timeout?: number | undefined }): Promise<unknown> {
@@ -214,7 +215,7 @@ export class AttachedConnection implements C.Connection, ThreadView {
     const answers = await answer;
     if (refused.length === 0) return answers;
     if (atomic) throw items.length === 1 ? (refused[0] as { error: Error }).error : new BulkError(refused);
-    return withRefused(answers as C.AddAnswer[], refused, items.length, this.now());
+    return withRefused(answers as C.AddAnswers, refused, items.length, this.now());
   }
 
   #encodedJob({ name, data, opts }: C.AddItem): Block {
@@ -417,6 +418,12 @@ export class AttachedConnection implements C.Connection, ThreadView {
   }
 }
 
+/** Jobs are named, not sent. */
+function withoutJobs(value: unknown): unknown {
+  if (value instanceof JobIdentity) return { id: value.id, queue: value.queue };
+  return Array.isArray(value) ? value.map(withoutJobs) : value;
+}
+
 function extrasOf(opts: JobOptions | undefined, timeout: number | undefined): SubmitExtras | undefined {
   const dependsOn = opts?.dependsOn;
   if (dependsOn === undefined && timeout === undefined) return undefined;
@@ -425,17 +432,18 @@ function extrasOf(opts: JobOptions | undefined, timeout: number | undefined): Su
 
 /** The engine's answers, with those of the items that never reached it at their places. */
 function withRefused(
-  answers: readonly C.AddAnswer[],
+  answers: C.AddAnswers,
   refused: readonly { index: number; error: Error }[],
   count: number,
   now: number,
 ): C.AddAnswer[] {
   const errors = new Map(refused.map(({ index, error }) => [index, error]));
-  const rest = answers[Symbol.iterator]();
+  let next = 0;
   return Array.from({ length: count }, (_, index) => {
     const error = errors.get(index);
-    return error === undefined
-      ? (rest.next().value as C.AddAnswer)
-      : { id: '', deduplicated: false, timestamp: now, error };
+    if (error !== undefined) return { id: '', deduplicated: false, timestamp: now, error };
+    const at = next++;
+    if (!C.areNew(answers)) return answers[at] as C.AddAnswer;
+    return { id: `j${answers.first + at}`, deduplicated: false, timestamp: answers.timestamp };
   });
 }

@@ -8,7 +8,7 @@ import type { AbortReason, ClaimSink, ClaimSource, ErrorRecord, Outcome } from '
 import { toErrorRecord } from '../../client/errors.js';
 import { type Block, type Core, L, type QueueAddress, type Slot } from '../core/index.js';
 import type { Payloads } from '../core/payloads.js';
-import { claimedSnapshot } from '../jobs/claimed.js';
+import { claimedJob } from '../jobs/claimed.js';
 import type { Failure } from '../jobs/settle.js';
 
 const TURN_JOBS = 256;
@@ -129,8 +129,7 @@ export class ThreadClaims implements ClaimSource {
     this.#turn++;
     this.#delivered = true;
     const opts = payloads.opts(core.field(slot, L.S_PAYLOAD));
-    const snapshot = claimedSnapshot(core, payloads, this.#options.queue, slot, opts);
-    this.#sink.deliver({ ticket: run, snapshot, timeoutMs: opts.timeout ?? 0 });
+    this.#sink.deliver(claimedJob(core, payloads, this.#options.queue, slot, opts, run));
   }
 
   #nothing(code: number, now: number): void {

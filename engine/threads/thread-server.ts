@@ -5,7 +5,7 @@
 import type { MessagePort } from 'node:worker_threads';
 import type {
   AbortReason,
-  AddAnswer,
+  AddAnswers,
   ClaimOptions,
   Connection,
   EventSubscription,
@@ -17,7 +17,7 @@ import { decodePayload, encodePayload } from '../../client/payload.js';
 import { type Block, L, type QueueAddress, type Slot } from '../core/index.js';
 import { admitBlocks } from '../jobs/admission.js';
 import { loseRun, settleEntry } from '../jobs/settle.js';
-import { awaitOne } from '../jobs/waiting.js';
+import { awaitAdded } from '../jobs/waiting.js';
 import type { EngineState, RunOwner } from '../state.js';
 import type { OpenedClaims } from './attached-connection.js';
 import type { RingOwner } from './rings.js';
@@ -320,7 +320,7 @@ export class ThreadServer {
 
   #admit(request: number, queue: QueueAddress, flags: number, { items, timeout }: Arriving): void {
     const entry = this.state.queues.at(queue);
-    let answers: AddAnswer[] | undefined;
+    let answers: AddAnswers | undefined;
     let refusal: unknown;
     try {
       answers = admitBlocks(this.state, entry, items, (flags & SUBMIT_ATOMIC) !== 0);
@@ -330,7 +330,7 @@ export class ThreadServer {
     this.#answer(request, () => {
       if (answers === undefined) throw refusal;
       if ((flags & SUBMIT_WAIT) === 0) return answers;
-      return awaitOne(this.state, entry.name, { id: (answers[0] as AddAnswer).id, queue: entry.name }, timeout);
+      return awaitAdded(this.state, entry.name, answers, timeout);
     });
   }
 

@@ -16,8 +16,10 @@ const TIMER_MS_MAX = 0x7fffffff;
 
 /** The process's monotonic clock, set to the wall clock when the process began. */
 export class SystemClock implements Clock {
+  readonly #origin = performance.timeOrigin;
+
   now(): number {
-    return performance.timeOrigin + performance.now();
+    return this.#origin + performance.now();
   }
 
   setTimer(run: () => void, ms: number): () => void {
