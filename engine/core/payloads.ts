@@ -5,7 +5,7 @@
 
 import { ValidationError } from '../../client/errors.js';
 import type { JobOptions } from '../../client/options.js';
-import { decodePayload, encodePayload } from '../../client/payload.js';
+import { copyEncoded, decodePayload, encoded, encodePayload, encodeRaw } from '../../client/payload.js';
 import * as L from '../../core-wasm/assembly/layout.js';
 import type { Block, Core } from './calls.js';
 
@@ -51,13 +51,16 @@ export class Payloads {
     const options = this.#bytesOfOptions(content.opts);
     const id = content.customId === '' ? NO_BYTES : utf8.encode(content.customId);
     // Last, since it lies in a scratch that the next call reuses.
-    const data = this.#bounded(encodePayload(content.data), 'data');
+    const dataBytes = encodeRaw(content.data);
+    if (dataBytes > this.#bytesMax) this.#refuseSize(dataBytes, 'data');
     const ahead = L.P_CONTENT + id.length + name.length + options.length;
     const core = this.#core;
-    const block = core.wasm.blockAlloc(this.#thread, ahead + data.length) >>> 0;
+    const bytes = ahead + dataBytes;
+    const block = core.wasm.blockAlloc(this.#thread, bytes) >>> 0;
     if (block === 0) return 0;
-    if (!core.isContiguous(block)) {
-      this.#writeParts(block, id, name, options, data);
+    if (bytes + L.BLOCK_HEADER_BYTES > L.BLOCK_BYTES_MAX) {
+      const { source, start, end } = encoded;
+      this.#writeParts(block, id, name, options, source.subarray(start, end));
       return block;
     }
     core.u16[(block + L.P_ID_BYTES) >>> 1] = id.length;
@@ -70,14 +73,13 @@ export class Payloads {
     for (let i = 0; i < name.length; i++) u8[at + i] = name[i] as number;
     at += name.length;
     if (options.length !== 0) u8.set(options, at);
-    u8.set(data, at + options.length);
+    copyEncoded(u8, at + options.length);
     return block;
   }
 
-  #bounded(bytes: Uint8Array, what: string): Uint8Array {
-    if (bytes.length <= this.#bytesMax) return bytes;
+  #refuseSize(bytes: number, what: string): never {
     throw new ValidationError(
-      `${what} takes ${bytes.length} bytes encoded; the limit is ${this.#bytesMax}. Pass a reference (a path, a key) instead, or open the engine with a larger payloadLimit.`,
+      `${what} takes ${bytes} bytes encoded; the limit is ${this.#bytesMax}. Pass a reference (a path, a key) instead, or open the engine with a larger payloadLimit.`,
       { path: what },
     );
   }
@@ -113,18 +115,27 @@ export class Payloads {
     return bytes;
   }
 
-  /** A block with one value in it; 0 for `undefined`. */
+  /** A block with one value in it; 0 for `undefined`, undefined when memory is full. */
   encodeValue(value: unknown): Block | undefined {
-    if (value === undefined) return 0;
-    const block = this.#core.blockOf(this.#thread, encodePayload(value));
-    return block === 0 ? undefined : block;
+    return value === undefined ? 0 : this.#blockOf(encodeRaw(value));
   }
 
   /** As `encodeValue`, for a job's result: throws ValidationError when it can't be encoded or is over the payload limit. */
   encodeResult(value: unknown): Block | undefined {
     if (value === undefined) return 0;
-    const block = this.#core.blockOf(this.#thread, this.#bounded(encodePayload(value), 'result'));
-    return block === 0 ? undefined : block;
+    const bytes = encodeRaw(value, 'result');
+    if (bytes > this.#bytesMax) this.#refuseSize(bytes, 'result');
+    return this.#blockOf(bytes);
+  }
+
+  /** A block with what was encoded last. */
+  #blockOf(bytes: number): Block | undefined {
+    const core = this.#core;
+    const block = core.wasm.blockAlloc(this.#thread, bytes) >>> 0;
+    if (block === 0) return undefined;
+    if (bytes + L.BLOCK_HEADER_BYTES <= L.BLOCK_BYTES_MAX) copyEncoded(core.u8, block);
+    else core.blockWrite(block, 0, encoded.source.subarray(encoded.start, encoded.end));
+    return block;
   }
 
   /** As `encodeValue`, from the engine's reserve if it must be: what is kept of a job that was admitted. */
@@ -139,7 +150,8 @@ export class Payloads {
   encodeData(payload: Block, data: unknown): Block {
     const core = this.#core;
     const ahead = core.blockRead(payload, 0, this.#dataStart(payload));
-    const bytes = this.#bounded(encodePayload(data), 'data');
+    const bytes = encodePayload(data);
+    if (bytes.length > this.#bytesMax) this.#refuseSize(bytes.length, 'data');
     const block = core.wasm.blockAlloc(this.#thread, ahead.length + bytes.length) >>> 0;
     if (block === 0) return 0;
     core.blockWrite(block, 0, ahead);
@@ -223,7 +235,7 @@ export class Payloads {
 
   #decode(block: Block, offset: number, length: number): unknown {
     const core = this.#core;
-    if (core.isContiguous(block)) return decodePayload(core.u8, block + offset, block + offset + length);
+    if (core.isContiguous(block)) return decodePayload(this.#buffer, block + offset, block + offset + length);
     return decodePayload(core.blockRead(block, offset, length), 0, length);
   }
 
