@@ -284,7 +284,7 @@ export class Job<Data = any, Result = any, Name extends string = string> extends
   }
 
   /** Every field, as a plain object. */
-  toJSON(): JobJson<Data, Result> {
+  override toJSON(): JobJson<Data, Result> {
     return {
       id: this.id,
       name: this.name,

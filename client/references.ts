@@ -34,6 +34,10 @@ export class JobIdentity implements JobRef {
   get queue(): string {
     return this.queueName;
   }
+
+  toJSON(): object {
+    return { id: this.id, queue: this.queue };
+  }
 }
 
 /** A job: its id (of this queue, or a generated id of any), the `Job`, or queue and id. */
@@ -62,11 +66,16 @@ export function asRef(reference: unknown, path?: string): JobRef {
 /** Many references, in their order, without repeats. Linear in their number. */
 export function normaliseRefs(references: unknown, path: string): JobRef[] {
   if (!Array.isArray(references)) refuse(path, 'be an array of job ids, Jobs, or {queue, id}', references);
-  const seen = new Set<string>();
+  const seen = new Set<string | number>();
   const refs: JobRef[] = [];
   for (let i = 0; i < references.length; i++) {
-    const ref = normaliseRef(references[i], `${path}[${i}]`);
-    const key = `${ref.queue ?? ''}\n${ref.id}`; // no queue's name holds a line break
+    const given: unknown = references[i];
+    // A Job with a generated number: its text need not be made, and its data need not be kept.
+    const isNumbered = given instanceof JobIdentity && given.number !== 0;
+    const ref = isNumbered
+      ? new JobIdentity(given.queueName, given.number, given.place)
+      : normaliseRef(given, `${path}[${i}]`);
+    const key = isNumbered ? given.number : `${ref.queue ?? ''}\n${ref.id}`; // no queue's name holds a line break
     if (seen.has(key)) continue;
     seen.add(key);
     refs.push(ref);

@@ -37,6 +37,12 @@ const NOTHING: Found = { slot: 0, existed: false };
  */
 export function resolve(state: EngineState, queueName: string, ref: JobRef): Found {
   const { core, payloads, queues } = state;
+  const { number: known = 0, place = 0 } = ref;
+  if (place !== 0) {
+    const hinted = place * L.SLOT_BYTES;
+    const isThere = (core.field(hinted, L.S_FLAGS) & L.FLAG_INDEXED) !== 0;
+    if (isThere && core.number(hinted) === known) return { slot: hinted, existed: true };
+  }
   const name = ref.queue ?? queueName;
   const queue = queues.find(name);
   if (queue?.customIds === true) {

@@ -77,12 +77,6 @@ const REMOVED: Ending = { kind: 'removed', state: undefined };
 
 /** The record, or 0 for a job that is gone. */
 function find(state: EngineState, queue: string, ref: JobRef): Slot {
-  const { core } = state;
-  const { number = 0, place = 0 } = ref;
-  if (place !== 0) {
-    const hinted = place * L.SLOT_BYTES;
-    if (core.number(hinted) === number && core.state(hinted) !== L.STATE_FREE) return hinted;
-  }
   const { slot, existed } = resolve(state, queue, ref);
   if (slot === 0 && !existed) throw new JobNotFoundError({ queue: ref.queue ?? queue, jobId: ref.id });
   return slot;
