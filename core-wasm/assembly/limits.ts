@@ -143,17 +143,23 @@ export function rateConfigure(queue: u32, max: u32, duration: f64): bool {
   return true;
 }
 
-/** A start, taken: the cell, with the time it replaced in this thread's area; NO_CELL when the window is full. */
+/**
+ * Times are compared as the integers of their bits, which have the order of positive numbers. Not as numbers: binaryen makes of
+ * `reinterpret<f64>(atomic.load(...))` a second, plain load of the cell, and then what is compared is not what the CAS expects. The
+ * limit was exceeded by one start in a schedule in which another thread took the cell between the two loads.
+ *
+ * A start, taken: the cell, with the time it replaced in this thread's area; NO_CELL when the window is full. */
 export function startTake(queue: u32, max: u32, thread: u32, now: f64): u32 {
   const directory = load<u32>(queue, Q_RATE);
-  const oldest = now - load<f64>(queue, Q_RATE_MS);
+  const windowStart = now - load<f64>(queue, Q_RATE_MS);
+  const oldest: u64 = windowStart > 0 ? reinterpret<u64>(windowStart) : 0;
   const start = load<u32>(queue, Q_RATE_HINT) % max;
   const time = reinterpret<u64>(now);
   for (let i: u32 = 0; i < max; i++) {
     const cell = start + i < max ? start + i : start + i - max;
     const at = cellAt(directory, cell);
     const before = atomic.load<u64>(at);
-    if (before != 0 && reinterpret<f64>(before) > oldest) continue;
+    if (before > oldest) continue;
     if (atomic.cmpxchg<u64>(at, before, time) != before) continue;
     store<u64>(areaOf(thread), before, A_LIMIT);
     store<u32>(queue, cell + 1, Q_RATE_HINT);
@@ -175,8 +181,8 @@ export function rateNext(queue: u32, now: f64): f64 {
   const duration = load<f64>(queue, Q_RATE_MS);
   let next: f64 = Infinity;
   for (let cell: u32 = 0; cell < max; cell++) {
-    const at = atomic.load<u64>(cellAt(load<u32>(queue, Q_RATE), cell));
-    const free = at == 0 ? 0 : reinterpret<f64>(at) + duration;
+    const at = load<f64>(cellAt(load<u32>(queue, Q_RATE), cell)); // one plain load: a hint, when to look again
+    const free = at == 0 ? 0 : at + duration;
     if (free <= now) return 0;
     if (free < next) next = free;
   }

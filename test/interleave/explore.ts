@@ -87,7 +87,9 @@ export class Explorer {
   #lengths<World>(scenario: Scenario<World>): number[] {
     this.#machine.restore();
     const { programs } = scenario.start();
-    this.#machine.run(programs, (current, enabled) => (current === -1 ? (enabled[0] as number) : stay(current, enabled)));
+    this.#machine.run(programs, (current, enabled) =>
+      current === -1 ? (enabled[0] as number) : stay(current, enabled),
+    );
     return programs.map((_, thread) => this.#machine.stepsOf(thread));
   }
 

@@ -75,14 +75,24 @@ export class Machine {
     return this.#direct;
   }
 
-  /** The state from which every schedule starts. */
-  save(): void {
-    this.#snapshot = this.u8.slice(0, this.#pages * PAGE);
+  /** The state from which every schedule starts. `touched`: the word that counts the pages in use, which only grows. */
+  save(touched?: number): void {
+    this.#touched = touched;
+    this.#snapshot = this.u8.slice(0, this.#pagesTouched() * PAGE);
   }
 
+  /** Pages that were first used in the schedule before are zero again. */
   restore(): void {
-    this.u8.set(this.#snapshot as Uint8Array);
+    const snapshot = this.#snapshot as Uint8Array;
+    this.u8.fill(0, snapshot.length, Math.max(snapshot.length, this.#pagesTouched() * PAGE));
+    this.u8.set(snapshot);
     this.time = 0;
+  }
+
+  #touched: number | undefined;
+
+  #pagesTouched(): number {
+    return this.#touched === undefined ? this.#pages : (this.u32[this.#touched >>> 2] as number);
   }
 
   /** Runs the programs to their ends, or to where nothing can run any more. Throws when they take too long: somebody spins. */

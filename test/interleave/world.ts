@@ -20,6 +20,9 @@ export function instrumented(): ReturnType<typeof instrument> {
   return built;
 }
 
+/** A stay that has not ended. */
+const NEVER = Number.POSITIVE_INFINITY;
+
 /** One job's time in the heap: from a push to a claim or a withdrawal. */
 interface Stay {
   readonly slot: number;
@@ -29,6 +32,8 @@ interface Stay {
   pushEnd: number;
   /** Whether it was put into the head lane: then it is out of the order of the others. */
   readonly first: boolean;
+  /** Of the slot while it waits. */
+  readonly generation: number;
   takenStart: number;
 }
 
@@ -52,9 +57,10 @@ export class World {
   #claiming = new Map<number, number>();
   #saved: Stay[] = [];
 
-  constructor(workers: number, chunks = 24) {
+  constructor(workers: number, chunks = 48) {
     this.machine = new Machine(instrumented().module, L.CHUNK_FIRST + chunks, workers + 1);
     this.direct = this.machine.direct;
+    // 16 chunks are the engine's reserve.
     if (this.direct.format!(L.CHUNK_FIRST + chunks) === 0) throw new Error('too small');
     this.queue = this.direct.queueOpen!() >>> 0;
     for (let i = 0; i < workers; i++) this.threads.push(this.direct.threadOpen!(this.queue));
@@ -62,7 +68,7 @@ export class World {
 
   /** What has been set up is where every schedule starts. */
   save(): void {
-    this.machine.save();
+    this.machine.save(L.H_CHUNKS_TOUCHED);
     this.#saved = this.stays.map((stay) => ({ ...stay }));
   }
 
@@ -85,7 +91,8 @@ export class World {
   ready(priority = 0): number {
     const slot = this.job(priority);
     this.direct.jobReady!(slot, 0);
-    this.stays.push({ slot, priority, pushStart: -2, pushEnd: -1, first: false, takenStart: Number.POSITIVE_INFINITY });
+    const generation = this.#generation(slot);
+    this.stays.push({ slot, priority, pushStart: -2, pushEnd: -1, first: false, generation, takenStart: NEVER });
     return slot;
   }
 
@@ -119,13 +126,15 @@ export class World {
 
   *push(slot: number, first = false): Generator<Call | Until, void, number> {
     const priority = (this.machine.u32[(slot + L.S_PRIORITY) >>> 2] as number) | 0;
+    const generation = this.#generation(slot) + 1;
     const stay: Stay = {
       slot,
       priority,
       pushStart: this.machine.time,
-      pushEnd: Number.POSITIVE_INFINITY,
+      pushEnd: NEVER,
       first,
-      takenStart: Number.POSITIVE_INFINITY,
+      generation,
+      takenStart: NEVER,
     };
     this.stays.push(stay);
     yield call('jobReady', slot, first ? 1 : 0);
@@ -140,23 +149,28 @@ export class World {
     const slot = (yield call('claim', thread, this.queue, run, now)) >>> 0;
     this.#claiming.delete(thread);
     if (slot > L.CLAIM_EMPTY && slot < L.CLAIM_CODES) return slot;
-    const stay = slot === L.CLAIM_EMPTY ? undefined : this.#take(slot, start);
+    const stay = slot === L.CLAIM_EMPTY ? undefined : this.#take(slot, this.#ticketGeneration(thread, run) - 1, start);
     if (slot !== L.CLAIM_EMPTY && stay === undefined) throw new Error(`claimed ${slot}, which nobody had pushed`);
     this.claims.push({ thread, slot, start, end: this.machine.time, stay });
     return slot;
   }
 
-  /** The open stay of that slot ends. */
-  #take(slot: number, start: number): Stay | undefined {
-    const stay = this.stays.find((one) => one.slot === slot && one.takenStart === Number.POSITIVE_INFINITY);
-    if (stay !== undefined) stay.takenStart = start;
+  /** The stay of the slot in that generation ends. */
+  #take(slot: number, generation: number, start: number): Stay | undefined {
+    const stay = this.stays.find((one) => one.slot === slot && one.generation === generation);
+    if (stay !== undefined) stay.takenStart = Math.min(stay.takenStart, start);
     return stay;
+  }
+
+  #ticketGeneration(thread: number, run: number): number {
+    const area = this.machine.u32[(L.THREADS_AT + thread * L.THREAD_BYTES + L.T_AREA) >>> 2] as number;
+    return this.#generation(area + L.A_CLAIMS + run * 8);
   }
 
   *withdraw(slot: number, state: number): Generator<Call | Until, boolean, number> {
     const start = this.machine.time;
     // The stay that it would end: a claim may end it first, and then the slot may come back.
-    const stay = this.stays.find((one) => one.slot === slot && one.takenStart === Number.POSITIVE_INFINITY);
+    const stay = this.stays.find((one) => one.slot === slot && one.takenStart === NEVER);
     const won = (yield call('jobWithdraw', slot, state)) !== 0;
     if (won && stay !== undefined) stay.takenStart = start;
     return won;
@@ -165,19 +179,26 @@ export class World {
   *prioritise(slot: number, priority: number): Generator<Call | Until, void, number> {
     const start = this.machine.time;
     const before = this.#generation(slot);
-    const stay = this.stays.find((one) => one.slot === slot && one.takenStart === Number.POSITIVE_INFINITY);
+    const stay = this.stays.find((one) => one.slot === slot && one.takenStart === NEVER);
+    const generation = before + 1;
+    const moved: Stay = {
+      slot,
+      priority,
+      pushStart: start,
+      pushEnd: NEVER,
+      first: false,
+      generation,
+      takenStart: NEVER,
+    };
+    this.stays.push(moved); // it may be claimed before this call returns
     yield call('jobPrioritise', slot, priority, 0);
     // The move and a claim each count the generation on: a claim alone means that it came first, and nothing was moved.
     const grown = this.#generation(slot) - before;
     const isMoved = grown === 2 || (grown === 1 && this.stateOf(slot) === L.STATE_WAITING);
-    if (!isMoved || stay === undefined) return;
-    const { takenStart } = stay;
-    const [pushStart, pushEnd] = [start, this.machine.time];
-    const fresh: Stay = { slot, priority, pushStart, pushEnd, first: false, takenStart };
-    stay.takenStart = start;
-    this.stays.push(fresh);
-    // Claims that ended before this call did were booked on the stay before.
-    this.claims = this.claims.map((one) => (one.stay === stay ? { ...one, stay: fresh } : one));
+    if (isMoved) {
+      if (stay !== undefined) stay.takenStart = start;
+      moved.pushEnd = this.machine.time;
+    } else this.stays = this.stays.filter((one) => one !== moved);
   }
 
   #generation(slot: number): number {
@@ -241,7 +262,8 @@ export class World {
       direct.jobReady!(slot, 1);
       const priority = (this.machine.u32[(slot + L.S_PRIORITY) >>> 2] as number) | 0;
       const now = this.machine.time + 1;
-      this.stays.push({ slot, priority, pushStart: now, pushEnd: now, first: true, takenStart: Number.POSITIVE_INFINITY });
+      const generation = this.#generation(slot);
+      this.stays.push({ slot, priority, pushStart: now, pushEnd: now, first: true, generation, takenStart: NEVER });
     }
     direct.permitsReap!(this.queue, thread);
     direct.chunksReap!(thread);
@@ -258,20 +280,16 @@ export class World {
     if (dead !== 0) this.checkRest();
   }
 
-  /** A thread that stopped inside a claim may have taken its job before. */
+  /** A thread that stopped inside a claim may have taken its job before; or the engine has taken it back already. */
   #bookOpenClaims(): void {
     for (const [thread, start] of this.#claiming) {
-      for (const { slot } of this.stays) {
-        if (this.stateOf(slot) === L.STATE_ACTIVE && this.ownerOf(slot) === thread && !this.#isRun(slot)) {
-          this.#take(slot, start);
-        }
+      for (const stay of this.stays) {
+        if (stay.takenStart !== NEVER) continue;
+        const grown = this.#generation(stay.slot) - stay.generation;
+        const isOwner = this.stateOf(stay.slot) === L.STATE_ACTIVE && this.ownerOf(stay.slot) === thread;
+        if ((grown === 1 && isOwner) || grown > 1) stay.takenStart = start;
       }
     }
-  }
-
-  /** Whether a finished claim accounts for the run of that slot. */
-  #isRun(slot: number): boolean {
-    return !this.stays.some((stay) => stay.slot === slot && stay.takenStart === Number.POSITIVE_INFINITY);
   }
 
   #checkClaim({ slot, start, end, stay: mine }: Claimed): void {
@@ -290,9 +308,7 @@ export class World {
   /** Claims what is left, alone, and compares it with what must be there. */
   checkRest(): void {
     const { direct } = this;
-    const expected = this.stays.filter(
-      (one) => one.takenStart === Number.POSITIVE_INFINITY && one.pushEnd !== Number.POSITIVE_INFINITY,
-    );
+    const expected = this.stays.filter((one) => one.takenStart === NEVER && one.pushEnd !== NEVER);
     const found: Stay[] = [];
     direct.permitsConfigure!(this.queue, L.NO_LIMIT);
     direct.rateConfigure!(this.queue, 0, 0);
@@ -346,9 +362,9 @@ export function explore(
   const factor = isLong ? 20 : 1;
   const done = new Explorer(world.machine).explore(scenario, {
     preemptions: (size.preemptions ?? 2) + (isLong ? 1 : 0),
-    exhaustive: (size.exhaustive ?? 3000) * factor,
-    random: (size.random ?? 1500) * factor,
-    randomPerDeath: (size.randomPerDeath ?? 8) * factor,
+    exhaustive: (size.exhaustive ?? 10_000) * factor,
+    random: (size.random ?? 6000) * factor,
+    randomPerDeath: (size.randomPerDeath ?? 30) * factor,
     seed: SEED,
   });
   explored.push(done);
