@@ -200,7 +200,8 @@ function largeRelease(first: u32): void {
  */
 export function blockAlloc(thread: u32, bytes: u32, reserve: bool): u32 {
   let block: u32;
-  if (bytes + BLOCK_HEADER_BYTES > BLOCK_BYTES_MAX) {
+  // Not `bytes + header`: that wraps for the largest numbers.
+  if (bytes > BLOCK_BYTES_MAX - BLOCK_HEADER_BYTES) {
     block = largeAlloc(thread, bytes, reserve);
   } else {
     const index = sizeClass(bytes + BLOCK_HEADER_BYTES);
