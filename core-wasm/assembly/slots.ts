@@ -130,10 +130,14 @@ export function slotAlloc(): u32 {
     slot = slotCarve();
     if (slot == 0) return 0;
   }
-  const live = load<u32>(H_SLOTS_LIVE) + 1;
+  setLive(load<u32>(H_SLOTS_LIVE) + 1);
+  return slot;
+}
+
+/** The reserve follows the number of jobs, down as well: a payload is allocated before its job. */
+function setLive(live: u32): void {
   store<u32>(H_SLOTS_LIVE, live);
   atomic.store<u32>(H_CHUNKS_RESERVED, RESERVE_CHUNKS + live / RESERVE_JOBS);
-  return slot;
 }
 
 function slotCarve(): u32 {
@@ -157,7 +161,7 @@ export function slotFree(slot: u32): void {
   if (tail == 0) store<u32>(H_SLOT_FREE_HEAD, slot);
   else store<u32>(tail, slot, S_NEXT);
   store<u32>(H_SLOT_FREE_TAIL, slot);
-  store<u32>(H_SLOTS_LIVE, load<u32>(H_SLOTS_LIVE) - 1);
+  setLive(load<u32>(H_SLOTS_LIVE) - 1);
 }
 
 // ---- a queue's lists of jobs, one a state (waiting and active share one: a claim cannot move a job between lists) ---------
