@@ -78,6 +78,8 @@ import { activeWord, slotOfHint, waitingWord, wordOf } from './slots';
 
 /** Levels that a queue keeps, empty or not, before empty ones are looked for. */
 const LEVELS_KEPT: u32 = 64;
+/** Stale hints that one look at a level passes over at most. */
+const STALE_SKIPPED: u32 = 64;
 
 // @ts-ignore: decorator
 @inline
@@ -304,6 +306,13 @@ function laneEmpty(level: u32): bool {
   return atomic.load<u32>(level, L_LANE) == 0;
 }
 
+/** Whether the job that a hint names is still the one that waits. */
+// @ts-ignore: decorator
+@inline
+function isLive(hint: u64): bool {
+  return wordOf(slotOfHint(hint)) == waitingWord(hint);
+}
+
 /** Whether neither lane nor list holds a hint, stale ones included. */
 function levelEmpty(level: u32): bool {
   return laneEmpty(level) && atomic.load<u64>(level, L_HEAD) == atomic.load<u64>(level, L_TAIL);
@@ -447,11 +456,37 @@ function nodeRetire(node: u32): void {
   }
 }
 
+/**
+ * Passes over stale hints at the front of a level, as a claimer would. Without this, one withdrawn job would keep its level for as long
+ * as nobody claims from the queue (it is paused), and jobs added and withdrawn at ever new priorities would fill memory.
+ */
+function skipStale(level: u32): void {
+  for (let i: u32 = 0; i < STALE_SKIPPED; i++) {
+    const top = atomic.load<u32>(level, L_LANE);
+    if (top != 0) {
+      if (isLive(load<u64>(top, LANE_HINT))) return;
+      atomic.cmpxchg<u32>(level, top, load<u32>(top, LANE_NEXT), L_LANE);
+      continue;
+    }
+    const head = atomic.load<u64>(level, L_HEAD);
+    if (head == load<u64>(level, L_TAIL)) return;
+    let segment = <u32>(head >> 32);
+    let cell = <u32>head;
+    if (cell == load<u32>(segment, G_CELLS)) {
+      segment = load<u32>(segment, G_NEXT);
+      cell = 0;
+    }
+    if (isLive(load<u64>(segment + G_FIRST + (cell << 3)))) return;
+    atomic.cmpxchg<u64>(level, head, position(segment, cell + 1), L_HEAD);
+  }
+}
+
 /** Looks at the `count` oldest levels: retires the empty ones, moves the others to the end. `spare` is left alone. */
 export function levelsSweep(queue: u32, count: u32, spare: u32): void {
   for (; count > 0; count--) {
     const level = load<u32>(queue, Q_LEVELS_HEAD);
     if (level == 0 || level == spare) return;
+    skipStale(level);
     if (levelRetire(queue, level)) continue;
     levelUnlink(queue, level);
     levelLink(queue, level);
@@ -506,7 +541,7 @@ function copyLive(from: u32, to: u32): bool {
       cell = 0;
     }
     const hint = load<u64>(segment + G_FIRST + (cell << 3));
-    if (wordOf(slotOfHint(hint)) == waitingWord(hint) && !tailPush(to, hint)) return false;
+    if (isLive(hint) && !tailPush(to, hint)) return false;
     head = position(segment, cell + 1);
   }
   return laneCopy(atomic.load<u32>(from, L_LANE), to);
@@ -517,7 +552,7 @@ function laneCopy(top: u32, to: u32): bool {
   let last: u32 = 0;
   for (let node = top; node != 0; node = load<u32>(node, LANE_NEXT)) {
     const hint = load<u64>(node, LANE_HINT);
-    if (wordOf(slotOfHint(hint)) != waitingWord(hint)) continue;
+    if (!isLive(hint)) continue;
     const copy = laneNode(to, hint);
     if (copy == 0) return false;
     if (last == 0) {
