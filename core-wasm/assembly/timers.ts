@@ -117,7 +117,8 @@ export function timerNext(): f64 {
 
 /** Takes the earliest timer that is due by `now`; its slot, or 0. */
 export function timerPop(now: f64): u32 {
-  if (timerNext() > now) return 0;
+  // The count too: an empty heap is due at infinity, and so may `now` be.
+  if (load<u32>(H_TIMERS) == 0 || timerNext() > now) return 0;
   const slot = load<u32>(entryAt(0), 8);
   timerClear(slot);
   return slot;
