@@ -110,9 +110,11 @@ export function claimLeave(thread: u32): void {
   atomic.store<u32>(threadAt(thread), 0, T_EPOCH);
 }
 
-/** Starts a new epoch and returns the one that has ended, for `epochPassed`. */
+/** Starts a new epoch and returns the one that has ended, for `epochPassed`. Never epoch 0, which means outside. Engine thread only. */
 export function epochAdvance(): u32 {
-  return atomic.add<u32>(H_EPOCH, 1);
+  const ended = load<u32>(H_EPOCH);
+  atomic.store<u32>(H_EPOCH, ended == 0xffffffff ? 1 : ended + 1);
+  return ended;
 }
 
 /** Whether every claim that began in `epoch` or before has been left. */
@@ -120,7 +122,8 @@ export function epochPassed(epoch: u32): bool {
   const high = atomic.load<u32>(H_THREADS_HIGH);
   for (let thread: u32 = 1; thread < high; thread++) {
     const entered = atomic.load<u32>(threadAt(thread), T_EPOCH);
-    if (entered != 0 && entered <= epoch) return false;
+    // A difference, not an order: epochs wrap within days. A claim that lasts for half of them (2^31) would be misjudged.
+    if (entered != 0 && <i32>(entered - epoch) <= 0) return false;
   }
   return true;
 }
