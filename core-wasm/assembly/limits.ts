@@ -11,6 +11,7 @@
 import {
   A_LIMIT,
   ENGINE_THREAD,
+  LIMIT_CELLS_MAX,
   LIMIT_SEGMENT_CELLS,
   LIMIT_SEGMENTS_MAX,
   NO_LIMIT,
@@ -37,12 +38,18 @@ function cellAt(directory: u32, index: u32): usize {
   return load<u32>(directory + ((index / LIMIT_SEGMENT_CELLS) << 2)) + ((index % LIMIT_SEGMENT_CELLS) << 3);
 }
 
-/** Grows a directory of cells to `count`; its address, or 0 when memory is full. New cells are 0. Engine thread only. */
-function cellsGrow(directory: u32, have: u32, count: u32): u32 {
+/**
+ * Grows the directory of cells at the queue's `field` to `count`; false when memory is full: what was added by then stays, unused. New
+ * cells are 0. Engine thread only.
+ */
+function cellsGrow(field: usize, have: u32, count: u32): bool {
+  if (count > LIMIT_CELLS_MAX) return false;
+  let directory = load<u32>(field);
   if (directory == 0) {
     directory = blockAlloc(ENGINE_THREAD, LIMIT_SEGMENTS_MAX * 4, false);
-    if (directory == 0) return 0;
+    if (directory == 0) return false;
     memory.fill(directory, 0, LIMIT_SEGMENTS_MAX * 4);
+    store<u32>(field, directory);
   }
   for (let first: u32 = 0; first < count; first += LIMIT_SEGMENT_CELLS) {
     const at = directory + ((first / LIMIT_SEGMENT_CELLS) << 2);
@@ -50,42 +57,48 @@ function cellsGrow(directory: u32, have: u32, count: u32): u32 {
     const before = have > first ? min(have - first, LIMIT_SEGMENT_CELLS) : 0;
     if (cells <= before) continue;
     const segment = blockAlloc(ENGINE_THREAD, cells << 3, false);
-    if (segment == 0) return 0;
+    if (segment == 0) return false;
     memory.fill(segment, 0, cells << 3);
     const old = load<u32>(at);
     if (old != 0) memory.copy(segment, old, before << 3);
     atomic.store<u32>(at, segment);
     if (old != 0) retire(old);
   }
-  return directory;
+  return true;
 }
 
 // ---- permits --------------------------------------------------------------------------------------------------------------
 
 /**
- * Sets how many jobs of the queue may run at once (NO_LIMIT: any number); false when memory is full. While cells above the new limit
- * are taken, the caller keeps the limit that much lower (`permitsAbove`). The segment that grows must have no claimer inside
- * (the caller pauses claims around it).
+ * Sets how many jobs of the queue may run at once (NO_LIMIT: any number); false when memory is full or there are no so many cells. While
+ * runs of a higher limit go on, the caller keeps the limit lower (`permitsAbove`). The segment that grows must have no claimer
+ * inside (the caller pauses claims around it).
  */
 export function permitsConfigure(queue: u32, limit: u32): bool {
   if (limit != NO_LIMIT && limit > load<u32>(queue, Q_PERMIT_CELLS)) {
-    const directory = cellsGrow(load<u32>(queue, Q_PERMITS), load<u32>(queue, Q_PERMIT_CELLS), limit);
-    if (directory == 0) return false;
-    store<u32>(queue, directory, Q_PERMITS);
+    if (!cellsGrow(queue + Q_PERMITS, load<u32>(queue, Q_PERMIT_CELLS), limit)) return false;
     store<u32>(queue, limit, Q_PERMIT_CELLS);
   }
   atomic.store<u32>(queue, limit, Q_PERMIT_LIMIT);
   return true;
 }
 
-/** Taken cells from `limit` on. */
+/**
+ * How far below `limit` the limit in force must stay while runs of a higher one go on. In force is the largest p for which p cells and
+ * the taken ones from p on are at most `limit`: whoever then takes free cells below p, no more than `limit` are ever taken. (To
+ * subtract the taken cells from `limit` on is not enough: below it, cells that are free would be let again while others,
+ * beyond p, are taken.) p only grows while claims go on: claimers take no cell from p on.
+ */
 export function permitsAbove(queue: u32, limit: u32): u32 {
-  const cells = load<u32>(queue, Q_PERMIT_CELLS);
-  let taken: u32 = 0;
-  for (let cell = limit; cell < cells; cell++) {
-    if (atomic.load<u64>(cellAt(load<u32>(queue, Q_PERMITS), cell)) != 0) taken++;
+  const directory = load<u32>(queue, Q_PERMITS);
+  let inForce = load<u32>(queue, Q_PERMIT_CELLS);
+  if (inForce <= limit) return 0;
+  let beyond: u32 = 0;
+  while (inForce > 0 && inForce + beyond > limit) {
+    inForce--;
+    if (atomic.load<u64>(cellAt(directory, inForce)) != 0) beyond++;
   }
-  return taken;
+  return limit > inForce ? limit - inForce : 0;
 }
 
 /** A free permit, taken for `thread`; NO_CELL when there is none. */
@@ -129,14 +142,16 @@ export function permitsReap(queue: u32, thread: u32): void {
 
 // ---- rate -----------------------------------------------------------------------------------------------------------------
 
-/** At most `max` starts in any `duration` ms; max 0: no limit. Claims must be kept out around it. Engine thread only. */
+/**
+ * At most `max` starts in any `duration` ms; max 0: no limit. The starts of the window in which it changes count. Claims must be kept
+ * out around it. Engine thread only.
+ */
 export function rateConfigure(queue: u32, max: u32, duration: f64): bool {
   if (max > load<u32>(queue, Q_RATE_CELLS)) {
-    const directory = cellsGrow(load<u32>(queue, Q_RATE), load<u32>(queue, Q_RATE_CELLS), max);
-    if (directory == 0) return false;
-    store<u32>(queue, directory, Q_RATE);
+    if (!cellsGrow(queue + Q_RATE, load<u32>(queue, Q_RATE_CELLS), max)) return false;
     store<u32>(queue, max, Q_RATE_CELLS);
   }
+  if (max != 0) latestFirst(load<u32>(queue, Q_RATE), max, load<u32>(queue, Q_RATE_CELLS));
   store<f64>(queue, duration, Q_RATE_MS);
   store<u32>(queue, 0, Q_RATE_HINT);
   atomic.store<u32>(queue, max, Q_RATE_MAX);
@@ -144,11 +159,43 @@ export function rateConfigure(queue: u32, max: u32, duration: f64): bool {
 }
 
 /**
+ * Brings the latest `max` times into the first `max` of `cells` cells: those in use from now on. The others stay behind them, for a limit
+ * that is raised again. The first cells are a heap with the earliest on top (J. Williams, "Heapsort", 1964).
+ */
+function latestFirst(directory: u32, max: u32, cells: u32): void {
+  if (max >= cells) return;
+  for (let i = max >> 1; i > 0; i--) sinkEarliest(directory, i - 1, max);
+  for (let cell = max; cell < cells; cell++) {
+    const top = load<f64>(cellAt(directory, 0));
+    const time = load<f64>(cellAt(directory, cell));
+    if (time <= top) continue;
+    store<f64>(cellAt(directory, 0), time);
+    store<f64>(cellAt(directory, cell), top);
+    sinkEarliest(directory, 0, max);
+  }
+}
+
+function sinkEarliest(directory: u32, index: u32, count: u32): void {
+  const time = load<f64>(cellAt(directory, index));
+  while (true) {
+    let child = (index << 1) + 1;
+    if (child >= count) break;
+    if (child + 1 < count && load<f64>(cellAt(directory, child + 1)) < load<f64>(cellAt(directory, child))) child++;
+    const below = load<f64>(cellAt(directory, child));
+    if (below >= time) break;
+    store<f64>(cellAt(directory, index), below);
+    index = child;
+  }
+  store<f64>(cellAt(directory, index), time);
+}
+
+/**
+ * A start, taken: the cell, with the time it replaced in this thread's area; NO_CELL when the window is full.
+ *
  * Times are compared as the integers of their bits, which have the order of positive numbers. Not as numbers: binaryen makes of
  * `reinterpret<f64>(atomic.load(...))` a second, plain load of the cell, and then what is compared is not what the CAS expects. The
  * limit was exceeded by one start in a schedule in which another thread took the cell between the two loads.
- *
- * A start, taken: the cell, with the time it replaced in this thread's area; NO_CELL when the window is full. */
+ */
 export function startTake(queue: u32, max: u32, thread: u32, now: f64): u32 {
   const directory = load<u32>(queue, Q_RATE);
   const windowStart = now - load<f64>(queue, Q_RATE_MS);
