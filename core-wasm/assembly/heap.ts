@@ -63,8 +63,6 @@ import {
   Q_LEVELS_HEAD,
   Q_LEVELS_TAIL,
   Q_ROOT,
-  S_PRIORITY,
-  S_QUEUE,
   S_WORD,
   SEGMENT_CELLS_MAX,
   SEGMENT_CELLS_MIN,
@@ -73,7 +71,7 @@ import {
   TRIE_ROOT_SHIFT,
 } from './layout';
 import { areaOf, retire } from './threads';
-import { blockAlloc } from './blocks';
+import { blockAlloc, blockFree } from './blocks';
 import { activeWord, slotOfHint, waitingWord, wordOf } from './slots';
 
 /** Levels that a queue keeps, empty or not, before empty ones are looked for. */
@@ -159,7 +157,7 @@ function levelFor(queue: u32, key: u32): u32 {
     let child = load<u32>(at);
     if (child == 0) {
       child = nodeCreate(node, place);
-      if (child == 0) return 0;
+      if (child == 0) return levelRefused(node);
       atomic.store<u32>(at, child);
     }
     node = child;
@@ -169,7 +167,7 @@ function levelFor(queue: u32, key: u32): u32 {
   let level = load<u32>(at);
   if (level == 0) {
     level = levelCreate(queue, key, node, place);
-    if (level == 0) return 0;
+    if (level == 0) return levelRefused(node);
     atomic.store<u32>(at, level);
     levelLink(queue, level);
     if (load<u32>(queue, Q_LEVELS) > LEVELS_KEPT) levelsSweep(queue, 2, level);
@@ -179,10 +177,21 @@ function levelFor(queue: u32, key: u32): u32 {
   return level;
 }
 
-/** Makes room for one more cell; false when memory is full. */
+/** Memory is full: nodes made on the way to a level that is not there would never be retired with it. */
+function levelRefused(node: u32): u32 {
+  nodeRetire(node);
+  return 0;
+}
+
+/** Cells of the segment that follows one of `cells`. */
+function cellsAfter(cells: u32): u32 {
+  if (cells < SEGMENT_CELLS_MIN) return SEGMENT_CELLS_MIN;
+  return min(cells << 1, SEGMENT_CELLS_MAX);
+}
+
+/** A segment more for the tail; 0 when memory is full. */
 function tailGrow(level: u32, segment: u32, cells: u32): u32 {
-  let next: u32 = cells < SEGMENT_CELLS_MIN ? SEGMENT_CELLS_MIN : cells << 1;
-  if (next > SEGMENT_CELLS_MAX) next = SEGMENT_CELLS_MAX;
+  const next = cellsAfter(cells);
   const grown = blockAlloc(ENGINE_THREAD, G_FIRST + (next << 3), false);
   if (grown == 0) return 0;
   store<u32>(grown, 0, G_NEXT);
@@ -275,22 +284,41 @@ function mark(level: u32): void {
   }
 }
 
-/** Pushes a waiting job (its word is set); false when memory is full. */
-export function heapPush(queue: u32, priority: i32, hint: u64, first: bool): bool {
+/**
+ * The level for a push that will not fail: there is room for one more hint in it. 0 when memory is full; nothing has changed then. To
+ * be asked before a job's state is changed, so that a job is never waiting without a hint.
+ */
+export function heapRoom(queue: u32, priority: i32, first: bool): u32 {
   const level = levelFor(queue, keyOf(priority));
-  if (level == 0) return false;
-  if (!(first ? lanePush(level, hint) : tailPush(level, hint))) return false;
+  if (level == 0) return 0;
+  let bytes = LANE_BYTES;
+  if (!first) {
+    const tail = load<u64>(level, L_TAIL);
+    const cells = load<u32>(<u32>(tail >> 32), G_CELLS);
+    if (<u32>tail != cells) return level;
+    bytes = G_FIRST + (cellsAfter(cells) << 3);
+  }
+  // Taken and given back: freed blocks are this thread's alone, so the next of this size is certain.
+  const block = blockAlloc(ENGINE_THREAD, bytes, false);
+  if (block == 0) return 0;
+  blockFree(block);
+  return level;
+}
+
+/** Pushes a waiting job (its word is set) into the level that `heapRoom` gave. */
+export function heapPush(level: u32, hint: u64, first: bool): void {
+  const pushed = first ? lanePush(level, hint) : tailPush(level, hint);
+  assert(pushed);
   mark(level);
-  return true;
 }
 
 /**
  * Pushes without making reachable, for many jobs of one priority in a row: `heapMark` after the last. Between the two the jobs may
  * be claimed or not; no claim that began before has been promised them.
  */
-export function heapPushQuiet(queue: u32, priority: i32, hint: u64): bool {
-  const level = levelFor(queue, keyOf(priority));
-  return level != 0 && tailPush(level, hint);
+export function heapPushQuiet(level: u32, hint: u64): void {
+  const pushed = tailPush(level, hint);
+  assert(pushed);
 }
 
 export function heapMark(queue: u32, priority: i32): void {
@@ -589,9 +617,4 @@ function drainStale(level: u32): void {
     const head = atomic.load<u64>(level, L_HEAD);
     if (atomic.cmpxchg<u64>(level, head, load<u64>(level, L_TAIL), L_HEAD) == head) return;
   }
-}
-
-/** Pushes the hint of a slot by its own priority. */
-export function heapPushSlot(slot: u32, hint: u64, first: bool): bool {
-  return heapPush(load<u32>(slot, S_QUEUE), load<i32>(slot, S_PRIORITY), hint, first);
 }

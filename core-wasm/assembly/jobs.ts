@@ -32,7 +32,7 @@ import {
   STATE_WAITING,
 } from './layout';
 import { blockFree } from './blocks';
-import { heapMark, heapPush, heapPushQuiet, heapStale } from './heap';
+import { heapMark, heapPush, heapPushQuiet, heapRoom, heapStale } from './heap';
 import { hashId, hashNumber, indexInsert, indexRemove } from './ids';
 import { permitReturn } from './limits';
 import { hintOf, listAppend, listAt, listRemove, ownerOfWord, setState, slotAlloc, slotFree, slotOfHint, stateOf, stateOfWord, withdraw, wordOf } from './slots';
@@ -75,11 +75,12 @@ export function jobCreate(queue: u32, priority: i32, flags: u32, payload: u32, t
   return slot;
 }
 
-/** Sets the expiry timer of a job that may be claimed, or none. */
-function armExpiry(slot: u32): void {
+/** Sets the expiry timer of a job that may be claimed, or none; false when memory is full. */
+function armExpiry(slot: u32): bool {
   const expiry = load<f64>(slot, S_EXPIRY);
-  if (expiry != 0) timerSet(slot, expiry);
-  else timerClear(slot);
+  if (expiry != 0) return timerSet(slot, expiry);
+  timerClear(slot);
+  return true;
 }
 
 /** What a run held is given back. */
@@ -87,57 +88,59 @@ function endRun(slot: u32, state: u32): void {
   if (state == STATE_ACTIVE) permitReturn(load<u32>(slot, S_QUEUE), slot);
 }
 
-/** Ready to be claimed: at the tail of its priority, or in the head lane when `first`. False when memory is full. */
-export function jobReady(slot: u32, first: bool): bool {
+/** Into `state` from any but `waiting`. */
+function move(slot: u32, state: u32): void {
   const from = stateOf(slot);
+  assert(from != STATE_WAITING);
   endRun(slot, from);
-  relist(slot, from, STATE_WAITING);
-  setState(slot, STATE_WAITING);
-  armExpiry(slot);
-  return heapPush(load<u32>(slot, S_QUEUE), load<i32>(slot, S_PRIORITY), hintOf(slot, wordOf(slot)), first);
+  relist(slot, from, state);
+  setState(slot, state);
+}
+
+/**
+ * Ready to be claimed: at the tail of its priority, or in the head lane when `first`. False when memory is full: the job is then as it
+ * was, in its state and with its timer, and the same may be tried again.
+ */
+export function jobReady(slot: u32, first: bool): bool {
+  const level = heapRoom(load<u32>(slot, S_QUEUE), load<i32>(slot, S_PRIORITY), first);
+  if (level == 0 || !armExpiry(slot)) return false;
+  move(slot, STATE_WAITING);
+  heapPush(level, hintOf(slot, wordOf(slot)), first);
+  return true;
 }
 
 /** As `jobReady`, at the tail, for many in a row: `queueMark` of its queue and priority must follow the last. */
 export function jobReadyQuiet(slot: u32): bool {
-  const from = stateOf(slot);
-  endRun(slot, from);
-  relist(slot, from, STATE_WAITING);
-  setState(slot, STATE_WAITING);
-  armExpiry(slot);
-  return heapPushQuiet(load<u32>(slot, S_QUEUE), load<i32>(slot, S_PRIORITY), hintOf(slot, wordOf(slot)));
+  const level = heapRoom(load<u32>(slot, S_QUEUE), load<i32>(slot, S_PRIORITY), false);
+  if (level == 0 || !armExpiry(slot)) return false;
+  move(slot, STATE_WAITING);
+  heapPushQuiet(level, hintOf(slot, wordOf(slot)));
+  return true;
 }
 
 export function queueMark(queue: u32, priority: i32): void {
   heapMark(queue, priority);
 }
 
-/** Waits until `due`. Its timer is the earlier of that and its expiry. False when memory is full. */
+/** Waits until `due`. Its timer is the earlier of that and its expiry. False when memory is full: the job is then as it was. */
 export function jobDelay(slot: u32, due: f64): bool {
-  const from = stateOf(slot);
-  endRun(slot, from);
-  relist(slot, from, STATE_DELAYED);
-  setState(slot, STATE_DELAYED);
-  store<f64>(slot, due, S_DUE);
   const expiry = load<f64>(slot, S_EXPIRY);
-  return timerSet(slot, expiry != 0 && expiry < due ? expiry : due);
+  if (!timerSet(slot, expiry != 0 && expiry < due ? expiry : due)) return false;
+  move(slot, STATE_DELAYED);
+  store<f64>(slot, due, S_DUE);
+  return true;
 }
 
-/** Held by the engine: waiting for other jobs. */
-export function jobBlock(slot: u32): void {
-  const from = stateOf(slot);
-  endRun(slot, from);
-  relist(slot, from, STATE_BLOCKED);
-  setState(slot, STATE_BLOCKED);
-  armExpiry(slot);
+/** Held by the engine: waiting for other jobs. False when memory is full: the job is then as it was. */
+export function jobBlock(slot: u32): bool {
+  if (!armExpiry(slot)) return false;
+  move(slot, STATE_BLOCKED);
+  return true;
 }
 
 /** Completed, failed or cancelled, with `result` (a block handed over, or 0). Not from `waiting`: see `jobWithdraw`. */
 export function jobFinish(slot: u32, state: u32, result: u32, now: f64): void {
-  const from = stateOf(slot);
-  assert(from != STATE_WAITING);
-  endRun(slot, from);
-  relist(slot, from, state);
-  setState(slot, state);
+  move(slot, state);
   timerClear(slot);
   const before = load<u32>(slot, S_RESULT);
   if (before != 0) blockFree(before);
@@ -169,16 +172,23 @@ export function jobWithdraw(slot: u32, state: u32): bool {
   return true;
 }
 
-/** Another priority, at the tail of it (or first); false when it is waiting and a claim came first, or memory is full. */
+/**
+ * Another priority, at the tail of it (or first). False, and the job as it was, when it is waiting and a claim came first (it is active
+ * then) or memory is full (it still waits where it did).
+ */
 export function jobPrioritise(slot: u32, priority: i32, first: bool): bool {
   if (stateOf(slot) != STATE_WAITING) {
     store<i32>(slot, priority, S_PRIORITY);
     return true;
   }
-  if (!withdraw(slot, STATE_WAITING)) return false;
-  heapStale(load<u32>(slot, S_QUEUE), load<i32>(slot, S_PRIORITY));
+  const queue = load<u32>(slot, S_QUEUE);
+  const level = heapRoom(queue, priority, first);
+  if (level == 0 || !withdraw(slot, STATE_WAITING)) return false;
+  const before = load<i32>(slot, S_PRIORITY);
   store<i32>(slot, priority, S_PRIORITY);
-  return heapPush(load<u32>(slot, S_QUEUE), priority, hintOf(slot, wordOf(slot)), first);
+  heapPush(level, hintOf(slot, wordOf(slot)), first);
+  heapStale(queue, before);
+  return true;
 }
 
 /** Another payload for the same job (same id and name bytes). The old block is freed. */
@@ -225,23 +235,25 @@ function blocksFree(slot: u32): void {
   if (extra != 0) blockFree(extra);
 }
 
-/** Keeps only the id (in `payload`, with what the engine puts behind it) of a finished job, until `due`. */
-export function jobRemember(slot: u32, payload: u32, due: f64): void {
-  const from = stateOf(slot);
-  relist(slot, from, STATE_REMEMBERED);
-  setState(slot, STATE_REMEMBERED);
+/**
+ * Keeps only the id (in `payload`, with what the engine puts behind it) of a finished job, until `due`. False when memory is full: the
+ * job is then as it was, and the payload the caller's.
+ */
+export function jobRemember(slot: u32, payload: u32, due: f64): bool {
+  if (!timerSet(slot, due)) return false;
+  move(slot, STATE_REMEMBERED);
   blocksFree(slot);
   store<u32>(slot, payload, S_PAYLOAD);
   store<u32>(slot, 0, S_RESULT);
   store<u32>(slot, 0, S_EXTRA);
-  timerSet(slot, due);
+  return true;
 }
 
-/** Out of sight, but kept with its result until `due`. */
-export function jobLinger(slot: u32, due: f64): void {
-  relist(slot, stateOf(slot), STATE_LINGERING);
-  setState(slot, STATE_LINGERING);
-  timerSet(slot, due);
+/** Out of sight, but kept with its result until `due`. False when memory is full: the job is then as it was. */
+export function jobLinger(slot: u32, due: f64): bool {
+  if (!timerSet(slot, due)) return false;
+  move(slot, STATE_LINGERING);
+  return true;
 }
 
 /** The owner in a slot's word. */

@@ -10,6 +10,7 @@
  */
 import {
   A_LIMIT,
+  B_LENGTH,
   ENGINE_THREAD,
   LIMIT_CELLS_MAX,
   LIMIT_SEGMENT_CELLS,
@@ -39,10 +40,10 @@ function cellAt(directory: u32, index: u32): usize {
 }
 
 /**
- * Grows the directory of cells at the queue's `field` to `count`; false when memory is full: what was added by then stays, unused. New
- * cells are 0. Engine thread only.
+ * Grows the directory of cells at the queue's `field` to `count`; false when memory is full: what was added by then stays, for the next
+ * time. New cells are 0. Engine thread only.
  */
-function cellsGrow(field: usize, have: u32, count: u32): bool {
+function cellsGrow(field: usize, count: u32): bool {
   if (count > LIMIT_CELLS_MAX) return false;
   let directory = load<u32>(field);
   if (directory == 0) {
@@ -53,14 +54,14 @@ function cellsGrow(field: usize, have: u32, count: u32): bool {
   }
   for (let first: u32 = 0; first < count; first += LIMIT_SEGMENT_CELLS) {
     const at = directory + ((first / LIMIT_SEGMENT_CELLS) << 2);
-    const cells = min(count - first, LIMIT_SEGMENT_CELLS);
-    const before = have > first ? min(have - first, LIMIT_SEGMENT_CELLS) : 0;
-    if (cells <= before) continue;
-    const segment = blockAlloc(ENGINE_THREAD, cells << 3, false);
-    if (segment == 0) return false;
-    memory.fill(segment, 0, cells << 3);
+    const bytes = min(count - first, LIMIT_SEGMENT_CELLS) << 3;
     const old = load<u32>(at);
-    if (old != 0) memory.copy(segment, old, before << 3);
+    const before: u32 = old == 0 ? 0 : load<u32>(old + B_LENGTH);
+    if (bytes <= before) continue;
+    const segment = blockAlloc(ENGINE_THREAD, bytes, false);
+    if (segment == 0) return false;
+    memory.fill(segment, 0, bytes);
+    memory.copy(segment, old, before);
     atomic.store<u32>(at, segment);
     if (old != 0) retire(old);
   }
@@ -76,7 +77,7 @@ function cellsGrow(field: usize, have: u32, count: u32): bool {
  */
 export function permitsConfigure(queue: u32, limit: u32): bool {
   if (limit != NO_LIMIT && limit > load<u32>(queue, Q_PERMIT_CELLS)) {
-    if (!cellsGrow(queue + Q_PERMITS, load<u32>(queue, Q_PERMIT_CELLS), limit)) return false;
+    if (!cellsGrow(queue + Q_PERMITS, limit)) return false;
     store<u32>(queue, limit, Q_PERMIT_CELLS);
   }
   atomic.store<u32>(queue, limit, Q_PERMIT_LIMIT);
@@ -148,7 +149,7 @@ export function permitsReap(queue: u32, thread: u32): void {
  */
 export function rateConfigure(queue: u32, max: u32, duration: f64): bool {
   if (max > load<u32>(queue, Q_RATE_CELLS)) {
-    if (!cellsGrow(queue + Q_RATE, load<u32>(queue, Q_RATE_CELLS), max)) return false;
+    if (!cellsGrow(queue + Q_RATE, max)) return false;
     store<u32>(queue, max, Q_RATE_CELLS);
   }
   if (max != 0) latestFirst(load<u32>(queue, Q_RATE), max, load<u32>(queue, Q_RATE_CELLS));

@@ -29,7 +29,8 @@ export function queueOpen(): u32 {
   const index = load<u32>(H_QUEUES);
   if (index == QUEUES_MAX) return 0;
   const directory = QUEUE_DIRECTORY_AT + ((index / QUEUES_PER_CHUNK) << 2);
-  if (index % QUEUES_PER_CHUNK == 0) {
+  // Not by the count alone: an earlier call may have found a chunk, but no memory for the root.
+  if (load<u32>(directory) == 0) {
     const chunk = chunkAcquire(ENGINE_THREAD, CHUNK_SYSTEM, true);
     if (chunk == 0) return 0;
     // The records fill the chunk, its header included: a system chunk's header is read by nobody.

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { type Core, chunksUsed, create, L, openCore, openQueue, random, word } from '../../support/core.js';
+import { type Core, chunksUsed, claim, create, L, openCore, openQueue, random, word } from '../../support/core.js';
 import { audit } from '../../support/core-audit.js';
 
 function popAll(core: Core, now = Number.POSITIVE_INFINITY): number[] {
@@ -142,6 +142,7 @@ describe('timers', () => {
     expect(core.time(expiring, L.S_DUE)).toBe(30);
     core.wasm.jobReady(expiring, 0);
     expect(core.wasm.timerNext()).toBe(50);
+    claim(core, queue);
     core.wasm.jobBlock(expiring);
     expect(core.wasm.timerNext()).toBe(50);
     core.wasm.jobFinish(expiring, L.STATE_FAILED, 0, 1);
