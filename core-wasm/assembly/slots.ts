@@ -10,11 +10,14 @@
  * Free slots are a FIFO: with last-in-first-out the same few slots would use up their generations.
  */
 import {
+  CHUNK_FIRST,
   CHUNK_HEADER_BYTES,
   CHUNK_SLOTS,
   ENGINE_THREAD,
   GENERATION_SHIFT,
+  H_CHUNKS_MAX,
   H_CHUNKS_RESERVED,
+  H_CHUNKS_USED,
   H_SLOT_CARVED,
   H_SLOT_CHUNK,
   H_SLOT_FREE_HEAD,
@@ -118,8 +121,18 @@ export function withdraw(slot: u32, state: u32): bool {
 
 // ---- the pool -----------------------------------------------------------------------------------------------------------
 
+/**
+ * Whether one more job may be admitted. A new job that finds a free slot and a free block asks for no chunk itself, but its hint may (a
+ * level and nodes of a new priority), from the reserve: half of that is left to the jobs admitted before.
+ */
+function admits(): bool {
+  const usable = atomic.load<u32>(H_CHUNKS_MAX) - CHUNK_FIRST;
+  return atomic.load<u32>(H_CHUNKS_USED) + (load<u32>(H_CHUNKS_RESERVED) >> 1) <= usable;
+}
+
 /** A slot in state `free`, every field but the word 0; 0 when memory is full. */
 export function slotAlloc(): u32 {
+  if (!admits()) return 0;
   let slot = load<u32>(H_SLOT_FREE_HEAD);
   if (slot != 0) {
     const next = load<u32>(slot, S_NEXT);
