@@ -136,6 +136,17 @@ export function cancel(core: Core, slot: number): void {
   core.wasm.jobRemove(slot);
 }
 
+/** Permit cells of a queue that are taken. */
+export function permitsTaken(core: Core, queue: number): number {
+  const directory = word(core, queue + L.Q_PERMITS);
+  let taken = 0;
+  for (let cell = 0; cell < word(core, queue + L.Q_PERMIT_CELLS); cell++) {
+    const segment = word(core, directory + Math.floor(cell / L.LIMIT_SEGMENT_CELLS) * 4);
+    if (word(core, segment + (cell % L.LIMIT_SEGMENT_CELLS) * 8) !== 0) taken++;
+  }
+  return taken;
+}
+
 /** Lets what was retired become free: two batches, one tagged and one gathered. */
 export function settleLimbo(core: Core): void {
   for (let i = 0; i < 3; i++) core.wasm.limboAdvance();

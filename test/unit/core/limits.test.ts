@@ -10,6 +10,7 @@ import {
   openQueue,
   openThread,
   openTinyCore,
+  permitsTaken,
   push,
   settleLimbo,
   setWord,
@@ -146,7 +147,7 @@ describe('permits', () => {
       if (core.state(slot) === L.STATE_ACTIVE) core.wasm.jobFinish(slot, L.STATE_COMPLETED, 0, 1);
       slot = next;
     }
-    expect(core.wasm.permitsAbove(queue, 0)).toBe(0);
+    expect(permitsTaken(core, queue)).toBe(0);
     settleLimbo(core);
     audit(core, queue);
     core.wasm.limitsClear(queue);
