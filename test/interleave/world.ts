@@ -265,6 +265,11 @@ export class World {
       const generation = this.#generation(slot);
       this.stays.push({ slot, priority, pushStart: now, pushEnd: now, first: true, generation, takenStart: NEVER });
     }
+    for (const { slot } of this.stays) {
+      if (this.stateOf(slot) === L.STATE_ACTIVE && this.ownerOf(slot) === thread) {
+        throw new Error(`the dead thread's run of slot ${slot} was not found`);
+      }
+    }
     direct.permitsReap!(this.queue, thread);
     direct.chunksReap!(thread);
     direct.threadFree!(thread);
