@@ -35,7 +35,7 @@ export class InProcessConnection implements C.Connection {
   }
 
   async addAndWait(queue: string, item: C.AddItem, opts: { timeout?: number | undefined }): Promise<unknown> {
-    const answers = admit(this.state, this.#queue(queue), [item], true);
+    const answers = admit(this.state, this.#queue(queue), [item], false);
     return awaitAdded(this.state, queue, answers, opts.timeout);
   }
 

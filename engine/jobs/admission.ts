@@ -31,10 +31,12 @@ export interface Entry {
   slot: Slot;
 }
 
-/** Adds jobs. Atomic: throws BulkError (a single item: its own error) and has added nothing; else errors stand in the answers. */
+/** Adds jobs. Atomic: throws BulkError and has added nothing; else errors stand in the answers, or are thrown if there is but one item. */
 export function admit(state: EngineState, queue: QueueEntry, items: readonly AddItem[], atomic: boolean): AddAnswers {
   const first = items[0];
-  if (items.length === 1 && first !== undefined && isSimple(first.opts)) return admitSimple(state, queue, first);
+  if (items.length === 1 && first !== undefined && isSimple(first.opts) && !atomic) {
+    return admitSimple(state, queue, first);
+  }
   const made = admitPlain(state, queue, items);
   if (made !== undefined) return made;
   const entries: Entry[] = new Array(items.length);
@@ -182,7 +184,6 @@ function refuseIfAny(state: EngineState, entries: readonly Entry[]): void {
   for (const entry of [...entries].reverse())
     if (entry.slot !== 0 && entry.existing === undefined) dropDependencies(state, entry.slot);
   for (const entry of entries) undo(state, entry);
-  if (entries.length === 1) throw (errors[0] as { error: Error }).error;
   throw new BulkError(errors);
 }
 

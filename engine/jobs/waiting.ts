@@ -53,7 +53,9 @@ export function awaitAdded(
     state.waiters.begin(wait, timeoutMs, () => ({ queue, id: `j${answers.first}` }));
     return wait.promise;
   }
-  const ref = { id: answers[0]?.id ?? '', queue };
+  const [answer] = answers;
+  if (answer?.error !== undefined) throw answer.error;
+  const ref = { id: answer?.id ?? '', queue };
   join(state, wait, 0, queue, ref);
   state.waiters.begin(wait, timeoutMs, namesOf(queue, [ref]));
   return wait.promise;

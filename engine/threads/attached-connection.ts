@@ -175,7 +175,7 @@ export class AttachedConnection implements C.Connection, ThreadView {
   }
 
   addAndWait(queue: string, item: C.AddItem, { timeout }: { timeout?: number | undefined }): Promise<unknown> {
-    return this.#submit(queue, [item], true, SUBMIT_WAIT, timeout);
+    return this.#submit(queue, [item], false, SUBMIT_WAIT, timeout);
   }
 
   /** Puts the jobs into the submit ring, and waits for the answer. Refused items are left out, or refuse the whole when `atomic`. */
@@ -209,12 +209,14 @@ export class AttachedConnection implements C.Connection, ThreadView {
       }
     }
     if (!isLast) {
-      const end = SUBMIT_LAST | (refused.length !== 0 && atomic ? SUBMIT_ABORT : 0);
+      const isVain = refused.length !== 0 && (atomic || (flags & SUBMIT_WAIT) !== 0);
+      const end = SUBMIT_LAST | (isVain ? SUBMIT_ABORT : 0);
       await this.#publish(known, request, common | end, () => 0);
     }
     const answers = await answer;
     if (refused.length === 0) return answers;
-    if (atomic) throw items.length === 1 ? (refused[0] as { error: Error }).error : new BulkError(refused);
+    if (atomic) throw new BulkError(refused);
+    if ((flags & SUBMIT_WAIT) !== 0) throw (refused[0] as { error: Error }).error;
     return withRefused(answers as C.AddAnswers, refused, items.length, this.now());
   }
 
