@@ -285,6 +285,17 @@ export class Queue<Data = any, Result = any, Name extends string = string> exten
     return (await this.link.ready()).remove(this.name, normaliseRef(ref));
   }
 
+  /**
+   * Puts a job that does not run into the dead letter queue, reason `moved`; `reason` is its `failedReason`. Waiters and dependents are
+   * told as of any failure.
+   *
+   * @throws ValidationError while it runs, or when it has finished.
+   */
+  async moveToDlq(ref: JobReference, reason: string): Promise<void> {
+    if (typeof reason !== 'string') refuse('reason', 'be a string', reason);
+    return (await this.link.ready()).moveToDlq(this.name, normaliseRef(ref), reason);
+  }
+
   /** Makes a delayed job ready now. */
   async promote(ref: JobReference): Promise<void> {
     return (await this.link.ready()).promote(this.name, normaliseRef(ref));

@@ -5,7 +5,8 @@ import type { EngineState } from '../state.js';
 import { announce, flagsOf, idOf, queueOf, setFlags, tell } from '../state.js';
 import { ended } from './endings.js';
 import { HAS_DEPENDENCIES, policyOf } from './flags.js';
-import { dependencyRecord, finalState, setCold } from './records.js';
+import { type ColdRecord, coldOf, dependencyRecord, finalState, setCold } from './records.js';
+import { resolve } from './references.js';
 import { sendToDlq } from './settle.js';
 
 /** Makes `dependent` depend on `dependencies`, in their order. False when memory is full. Says how many are not settled yet. */
@@ -53,8 +54,33 @@ export function dependenciesOf(state: EngineState, slot: Slot): Slot[] {
   return found;
 }
 
+/** What the job depends on, or depended on, in order; of records that are gone only the names. */
 export function dependencyRecords(state: EngineState, slot: Slot): DependencyRecord[] {
-  return dependenciesOf(state, slot).map((dependency) => dependencyRecord(state, dependency));
+  if ((flagsOf(state, slot) & HAS_DEPENDENCIES) !== 0) {
+    return dependenciesOf(state, slot).map((dependency) => dependencyRecord(state, dependency));
+  }
+  return namesOf(coldOf(state, slot).dependencies).map((ref) => {
+    const { slot: found } = resolve(state, ref.queue, ref);
+    return found === 0 ? { ...ref, state: 'unknown' } : dependencyRecord(state, found);
+  });
+}
+
+function namesOf(kept: ColdRecord['dependencies']): { queue: string; id: string }[] {
+  if (kept === undefined || Array.isArray(kept)) return kept ?? [];
+  return Array.from(kept.numbers, (number) => ({ queue: kept.queue, id: `j${number}` }));
+}
+
+/** The names of its dependencies stay with a finished job, after the records are let go. */
+export function rememberDependencies(state: EngineState, slot: Slot): void {
+  if ((flagsOf(state, slot) & HAS_DEPENDENCIES) === 0) return;
+  const { core } = state;
+  const slots = dependenciesOf(state, slot);
+  const queue = core.field(slots[0] as Slot, L.S_QUEUE);
+  const isPlain = (one: Slot) => core.field(one, L.S_QUEUE) === queue && (flagsOf(state, one) & L.FLAG_CUSTOM_ID) === 0;
+  const dependencies = slots.every(isPlain)
+    ? { queue: state.queues.at(queue).name, numbers: Float64Array.from(slots, (one) => core.number(one)) }
+    : slots.map((one) => ({ queue: queueOf(state, one).name, id: idOf(state, one) }));
+  setCold(state, slot, { ...coldOf(state, slot), dependencies });
 }
 
 /** The first dependency that has failed for good, if any: what a new dependent's policy is applied to. */

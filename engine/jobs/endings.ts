@@ -5,7 +5,7 @@ import { JOB_DEFAULTS } from '../../client/options.js';
 import { L, type Slot } from '../core/index.js';
 import type { EngineState } from '../state.js';
 import { flagsOf, idOf, queueOf, setFlags, tellQueue } from '../state.js';
-import { dropDependencies, settleDependents } from './dependencies.js';
+import { dropDependencies, rememberDependencies, settleDependents } from './dependencies.js';
 import { HAS_DEPENDENCIES, OWN_RETENTION, withFinal } from './flags.js';
 import { tellWaiters } from './waiting.js';
 
@@ -44,7 +44,10 @@ function follow(state: EngineState, slot: Slot): void {
   tellWaiters(state, slot);
   if (core.field(slot, L.S_DEPENDENTS) !== 0) settleDependents(state, slot, raw === L.STATE_COMPLETED);
   // In the dead letter queue it may be retried, and would read them again.
-  if (raw !== L.STATE_FAILED) dropDependencies(state, slot);
+  if (raw !== L.STATE_FAILED) {
+    rememberDependencies(state, slot);
+    dropDependencies(state, slot);
+  }
   retain(state, slot);
 }
 

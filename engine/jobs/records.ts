@@ -25,6 +25,8 @@ export interface ColdRecord {
   progress?: unknown;
   logs?: string[];
   logCount?: number;
+  /** Of a job that has finished; the short form when all are of one queue and have generated ids. */
+  dependencies?: { queue: string; numbers: Float64Array } | { queue: string; id: string }[];
 }
 
 /** A finished job that failed keeps its cold record only; its result block is 0. */

@@ -238,7 +238,12 @@ describe('a jobId that is there', () => {
 describe('what a job carries', () => {
   test('its options are what was given, also when it runs', async () => {
     const queue = b.queue();
-    const given = { attempts: 7, backoff: { type: 'exponential', delay: 5, maxDelay: 90 }, timeout: 1234, keepLogs: 3 } as const;
+    const given = {
+      attempts: 7,
+      backoff: { type: 'exponential', delay: 5, maxDelay: 90 },
+      timeout: 1234,
+      keepLogs: 3,
+    } as const;
     await queue.add('a', { deep: [1, { two: 'zwei ü' }] }, given);
     const run = await b.hands().next();
     expect(run.job.opts).toMatchObject({ attempts: 7, timeout: 1234, keepLogs: 3 });
@@ -261,7 +266,10 @@ describe('what a job carries', () => {
   test('bad input has an error with path, value and way out', async () => {
     const queue = b.queue();
     await expect(queue.add('a', 1, { prioritty: 1 } as never)).rejects.toThrow(/priority/);
-    await expect(queue.add('a', 1, { priority: 1.5 })).rejects.toMatchObject({ name: 'ValidationError', path: 'opts.priority' });
+    await expect(queue.add('a', 1, { priority: 1.5 })).rejects.toMatchObject({
+      name: 'ValidationError',
+      path: 'opts.priority',
+    });
     await expect(queue.add('', 1)).rejects.toThrow(ValidationError);
     await expect(queue.add('a', 1n << 70n)).rejects.toThrow(/64 bits/);
     await expect(queue.add('a', 1, { jobId: 'cron:x' })).rejects.toThrow(/cron:/);

@@ -11,7 +11,11 @@ afterEach(() => b.close());
 let queues = 0;
 
 /** When each retry starts after the failure before it. */
-async function retryDelays(opts: object, failures: number, error: () => unknown = () => new Error('no')): Promise<number[]> {
+async function retryDelays(
+  opts: object,
+  failures: number,
+  error: () => unknown = () => new Error('no'),
+): Promise<number[]> {
   const name = `retry${queues++}`;
   const queue = b.queue(name);
   const hands = b.hands({}, name);
@@ -31,7 +35,9 @@ async function retryDelays(opts: object, failures: number, error: () => unknown 
 
 describe('retries', () => {
   test('attempts 5 is one run and four retries, exponential from delay', async () => {
-    expect(await retryDelays({ attempts: 5, backoff: { type: 'exponential', delay: 100 } }, 5)).toEqual([100, 200, 400, 800]);
+    expect(await retryDelays({ attempts: 5, backoff: { type: 'exponential', delay: 100 } }, 5)).toEqual([
+      100, 200, 400, 800,
+    ]);
   });
 
   test('a number is fixed, none is at once, maxDelay caps', async () => {
