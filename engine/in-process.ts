@@ -13,11 +13,15 @@ import type { QueueEntry } from './queues.js';
 import { announce, type EngineState } from './state.js';
 import { openThreadWorker } from './threads/thread-pool.js';
 
+/** A loop that awaits one add after the other would never let the event loop turn: outcomes, timers and sockets would wait for its end. */
+const TURN_JOBS = 2048;
+
 export class InProcessConnection implements C.Connection {
   readonly attached = false;
   readonly description = 'the engine in this process';
   readonly state: EngineState;
   readonly #runs: LocalRuns;
+  #added = 0;
 
   constructor(state: EngineState, runs: LocalRuns) {
     this.state = state;
@@ -31,7 +35,13 @@ export class InProcessConnection implements C.Connection {
   }
 
   async add(queue: string, items: readonly C.AddItem[], opts: { atomic: boolean }): Promise<C.AddAnswers> {
-    return admit(this.state, this.#queue(queue), items, opts.atomic);
+    const answers = admit(this.state, this.#queue(queue), items, opts.atomic);
+    this.#added += items.length;
+    if (this.#added >= TURN_JOBS) {
+      this.#added = 0;
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    return answers;
   }
 
   async addAndWait(queue: string, item: C.AddItem, opts: { timeout?: number | undefined }): Promise<unknown> {
