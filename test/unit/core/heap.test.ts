@@ -271,7 +271,7 @@ describe('any sequence of steps', () => {
   test('claims what a sorted list would give', () => {
     const core = openCore();
     fc.assert(
-      fc.property(fc.array(step, { minLength: 1, maxLength: 120 }), (steps) => {
+      fc.property(fc.array(step, { minLength: 1, maxLength: 150, size: 'max' }), (steps) => {
         const queue = openQueue(core);
         const model = new Model();
         const waiting: number[] = [];
@@ -337,6 +337,16 @@ describe('levels and nodes of the trie', () => {
     upkeep(core, queue);
     expect(trie(core, queue)).toEqual({ nodes: 1, levels: 0 });
     audit(core, queue);
+  });
+
+  test('are looked at once a sweep, however many it may look at', () => {
+    const core = openCore();
+    const queue = openQueue(core);
+    for (let priority = 0; priority < 3; priority++) push(core, queue, { priority });
+    const version = (): number => word(core, word(core, queue + L.Q_ROOT) + 4);
+    const before = version();
+    core.wasm.levelsSweep(queue, 1_000_000_000, 0);
+    expect(version() - before, 'marks').toBe(3);
   });
 
   test('are marked again by the sweep, should a bit be lost', () => {
