@@ -360,6 +360,19 @@ describe('levels and nodes of the trie', () => {
     expect(claim(core, queue)).toBe(slot);
   });
 
+  test('count no hints but those they hold, so that a rewrite comes when it should', () => {
+    const core = openCore();
+    const queue = openQueue(core);
+    for (let i = 0; i < 5_000; i++) {
+      push(core, queue, { first: i % 2 === 0 });
+      drain(core, queue);
+    }
+    push(core, queue, { first: true });
+    const level = word(core, queue + L.Q_LEVELS_HEAD);
+    // The lane's one, the tail's segment, and one that the head had not left when that was made.
+    expect(word(core, level + L.L_PUSHED)).toBeLessThanOrEqual(1 + 2 * L.SEGMENT_CELLS_MAX);
+  });
+
   test('of a cleared queue are all given back, stale hints or not', () => {
     const core = openCore();
     const queue = openQueue(core);
