@@ -26,6 +26,9 @@ import { VERSION } from './version.js';
 
 /** Between two rounds of upkeep (memory of retired structures, the event log). */
 const UPKEEP_MS = 1000;
+/** Levels of priorities that one round of upkeep looks at in a queue which has more of them than the core keeps: some 2 ms. */
+const LEVELS_SWEPT = 10_000;
+const LEVELS_KEPT = 64;
 const DLQ_JOBS = 100_000;
 const DLQ_AGE_MS = 30 * 86_400_000;
 
@@ -148,8 +151,14 @@ export class Engine extends EventEmitter {
   }
 
   #tidy(): void {
-    this.#state.core.wasm.limboAdvance();
-    this.#state.core.wasm.sealedCollect();
+    const { core } = this.#state;
+    for (const { address } of this.#state.queues.all()) {
+      // A queue that has gone through many priorities and then uses few would keep the empty levels of all.
+      if ((core.u32[(address + L.Q_LEVELS) >>> 2] as number) > LEVELS_KEPT)
+        core.wasm.levelsSweep(address, LEVELS_SWEPT, 0);
+    }
+    core.wasm.limboAdvance();
+    core.wasm.sealedCollect();
     this.#state.events.upkeep(this.#state.clock.now());
     this.#state.queues.setReportStarts(this.#state.events.recording);
   }

@@ -69,7 +69,7 @@ function setConcurrency(state: EngineState, queue: QueueEntry, limit: number | n
 }
 
 /**
- * The limit in force: while runs of an earlier, higher limit hold cells beyond the new one, that many fewer are let in. Runs that began
+ * The limit in force: while runs of an earlier, higher limit go on, so much lower that no more than the new one ever run. Runs that began
  * when there was no limit hold no cell and are not counted.
  */
 function applyConcurrency(state: EngineState, queue: QueueEntry): void {

@@ -509,9 +509,9 @@ function skipStale(level: u32): void {
   }
 }
 
-/** Looks at the `count` oldest levels: retires the empty ones, moves the others to the end. `spare` is left alone. */
+/** Looks at the `count` oldest levels, each once: retires the empty ones, moves the others to the end. `spare` is left alone. */
 export function levelsSweep(queue: u32, count: u32, spare: u32): void {
-  for (; count > 0; count--) {
+  for (count = min(count, load<u32>(queue, Q_LEVELS)); count > 0; count--) {
     const level = load<u32>(queue, Q_LEVELS_HEAD);
     if (level == 0 || level == spare) return;
     skipStale(level);

@@ -271,7 +271,7 @@ describe('any sequence of steps', () => {
   test('claims what a sorted list would give', () => {
     const core = openCore();
     fc.assert(
-      fc.property(fc.array(step, { minLength: 1, maxLength: 120 }), (steps) => {
+      fc.property(fc.array(step, { minLength: 1, maxLength: 150, size: 'max' }), (steps) => {
         const queue = openQueue(core);
         const model = new Model();
         const waiting: number[] = [];
@@ -339,6 +339,16 @@ describe('levels and nodes of the trie', () => {
     audit(core, queue);
   });
 
+  test('are looked at once a sweep, however many it may look at', () => {
+    const core = openCore();
+    const queue = openQueue(core);
+    for (let priority = 0; priority < 3; priority++) push(core, queue, { priority });
+    const version = (): number => word(core, word(core, queue + L.Q_ROOT) + 4);
+    const before = version();
+    core.wasm.levelsSweep(queue, 1_000_000_000, 0);
+    expect(version() - before, 'marks').toBe(3);
+  });
+
   test('are marked again by the sweep, should a bit be lost', () => {
     const core = openCore();
     const queue = openQueue(core);
@@ -348,6 +358,19 @@ describe('levels and nodes of the trie', () => {
     expect(claim(core, queue)).toBe(L.CLAIM_EMPTY);
     core.wasm.levelsSweep(queue, 1, 0);
     expect(claim(core, queue)).toBe(slot);
+  });
+
+  test('count no hints but those they hold, so that a rewrite comes when it should', () => {
+    const core = openCore();
+    const queue = openQueue(core);
+    for (let i = 0; i < 5_000; i++) {
+      push(core, queue, { first: i % 2 === 0 });
+      drain(core, queue);
+    }
+    push(core, queue, { first: true });
+    const level = word(core, queue + L.Q_LEVELS_HEAD);
+    // The lane's one, the tail's segment, and one that the head had not left when that was made.
+    expect(word(core, level + L.L_PUSHED)).toBeLessThanOrEqual(1 + 2 * L.SEGMENT_CELLS_MAX);
   });
 
   test('of a cleared queue are all given back, stale hints or not', () => {

@@ -25,6 +25,14 @@ function find(core: Core, queue: number, id: string | Uint8Array): number {
   return slot;
 }
 
+/** As the core's, for numbers below 2^32. */
+function mix(value: number): number {
+  let mixed = value >>> 0;
+  mixed = Math.imul(mixed ^ (mixed >>> 16), 0x85ebca6b) >>> 0;
+  mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2ae35) >>> 0;
+  return (mixed ^ (mixed >>> 16)) >>> 0;
+}
+
 describe('the index', () => {
   test('finds 100,000 generated and 100,000 custom ids, and only those, as they come and go', () => {
     const core = openCore();
@@ -100,8 +108,10 @@ describe('the index', () => {
     const names = ['a', 'b', 'ab', 'ba', ''];
     const slots = names.map((name) => createNamed(core, queue, name));
     const numbered = create(core, queue);
+    const elsewhere = names.map((name) => createNamed(core, openQueue(core), name));
+    const all = [...elsewhere, ...slots, numbered];
     // By hand: all in one chain, under one hash.
-    for (const slot of [...slots, numbered]) core.wasm.indexRemove(slot);
+    for (const slot of all) core.wasm.indexRemove(slot);
     const rehash = (slot: number, hash: number): void => {
       core.setField(slot, L.S_HASH, hash);
       const bucket = (hash >>> 0) % word(core, L.H_INDEX_BUCKETS);
@@ -113,8 +123,14 @@ describe('the index', () => {
       const probe = createNamed(core, queue, name);
       const hash = core.field(probe, L.S_HASH);
       core.wasm.jobRemove(probe);
-      for (const slot of [...slots, numbered]) rehash(slot, hash);
+      for (const slot of all.toReversed()) rehash(slot, hash); // those of other queues come first
       expect(find(core, queue, name), `the id "${name}"`).toBe(slots[names.indexOf(name)]);
+      core.u32.fill(0, word(core, L.INDEX_DIRECTORY_AT) >>> 2, (word(core, L.INDEX_DIRECTORY_AT) + L.PAGE_BYTES) >>> 2);
+    }
+    for (const slot of all) {
+      const number = core.number(slot);
+      for (const one of all) rehash(one, mix(number ^ mix(0)));
+      expect(core.findNumber(number), 'by number').toBe(slot === numbered ? numbered : 0);
       core.u32.fill(0, word(core, L.INDEX_DIRECTORY_AT) >>> 2, (word(core, L.INDEX_DIRECTORY_AT) + L.PAGE_BYTES) >>> 2);
     }
   });

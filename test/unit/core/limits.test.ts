@@ -195,6 +195,23 @@ describe('permits', () => {
     expect(claim(core, queue, L.ENGINE_THREAD, 3)).toBeGreaterThanOrEqual(L.CLAIM_CODES);
   });
 
+  test("are given back once: a later run of the same job without one frees no other run's", () => {
+    const core = openCore();
+    const queue = openQueue(core);
+    setLimit(core, queue, 1);
+    const [first, second] = [push(core, queue), push(core, queue)];
+    expect(claim(core, queue)).toBe(first);
+    core.wasm.jobReady(first, 0);
+    expect(claim(core, queue, L.ENGINE_THREAD, 1)).toBe(second);
+    setLimit(core, queue, L.NO_LIMIT);
+    expect(claim(core, queue)).toBe(first);
+    complete(core);
+    setLimit(core, queue, 1);
+    push(core, queue);
+    expect(claim(core, queue)).toBe(L.CLAIM_NO_PERMIT);
+    expect(permitsTaken(core, queue)).toBe(1);
+  });
+
   test('that find no memory leave the limit as it was, and nothing lost', () => {
     const core = openTinyCore(64, tinyMemory(64));
     const queue = openQueue(core);

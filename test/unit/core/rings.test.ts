@@ -81,13 +81,22 @@ describe('the outcome ring', () => {
     audit(core, queue);
   });
 
-  test.each([0, 2 ** 32 - 700])('refuses the claim whose outcomes might not find room (from entry %d)', (from) => {
+  test.each([
+    [0, 0],
+    [0, 1],
+    [2 ** 32 - 700, 0],
+    [2 ** 32 - 700, 1],
+  ])('refuses the claim whose outcomes might not find room (from entry %d, %d there)', (from, there) => {
     const core = openCore();
     const queue = openQueue(core);
-    core.wasm.queueFlags(queue, L.QUEUE_REPORT_START, 0);
     const thread = openThread(core, queue);
     advanceRings(core, thread, from);
     for (let i = 0; i < 2_000; i++) push(core, queue);
+    for (let i = 0; i < there; i++) {
+      claim(core, queue, thread, 0);
+      core.wasm.outcomePublish(thread, L.OUTCOME_COMPLETED, 0, 0, 1, 0);
+    }
+    core.wasm.queueFlags(queue, L.QUEUE_REPORT_START, 0);
     let runs = 0;
     while (claim(core, queue, thread, runs) >= L.CLAIM_CODES) runs++;
     expect(claim(core, queue, thread, runs)).toBe(L.CLAIM_NO_OUTCOME_SPACE);
@@ -96,7 +105,8 @@ describe('the outcome ring', () => {
     // Every run that was let in can still report its end, though the engine has taken nothing.
     for (let run = 0; run < runs; run++) core.wasm.outcomePublish(thread, L.OUTCOME_COMPLETED, run, 0, 1, 0);
     const pending = 2 * runs;
-    expect(pending).toBeLessThanOrEqual(L.OUTCOME_RING_ENTRIES);
+    expect(there + pending).toBeLessThanOrEqual(L.OUTCOME_RING_ENTRIES);
+    for (let i = 0; i < there; i++) takeOutcome(core, thread);
     for (let i = 0; i < pending; i++) expect(takeOutcome(core, thread)?.kind).toBe(i < runs ? 1 : 2);
     expect(takeOutcome(core, thread)).toBeUndefined();
     expect(claim(core, queue, thread, 0)).toBeGreaterThanOrEqual(L.CLAIM_CODES);
