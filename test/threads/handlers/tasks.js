@@ -111,8 +111,9 @@ const tasks = {
   },
 
   async updates(job) {
+    if (job.attemptsMade === 1) return { ...job.data, run: 2 };
     await job.updateData({ seen: true });
-    return job.data;
+    throw new Error('once more');
   },
 
   async adds({ data: { queue } }) {
