@@ -202,6 +202,8 @@ export interface ClosableWorker {
 }
 
 export interface ThreadWorkerLink {
+  /** Resolves when every thread has loaded the handler file or has failed to, or the threads are being closed. */
+  ready(): Promise<void>;
   /** Resolves when no thread claims any more, and unless `doNotWaitActive` none runs a job. */
   pause(doNotWaitActive: boolean): Promise<void>;
   resume(): void;

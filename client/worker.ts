@@ -185,7 +185,7 @@ export class Worker<Data = any, Result = any, Name extends string = string> exte
     if (this.#options.limiter !== undefined) await this.#limit(connection, this.#options.limiter);
     if (this.#file === undefined) await this.#startHere(connection, this.#handler as Handler);
     else await this.#startThreads(connection, this.#file);
-    this.fire('ready');
+    if (this.#closing === undefined) this.fire('ready');
   }
 
   async #limit(connection: Connection, limiter: { max: number; duration: number }): Promise<void> {
@@ -238,15 +238,22 @@ export class Worker<Data = any, Result = any, Name extends string = string> exte
       isHeard: (event) => this.listenerCount(event) > 0,
     };
     const spec = { queue: this.queueName, file, concurrency, threads, abortGraceMs, recycle, events };
-    this.#threads = await connection.openThreads(spec);
-    if (this.#isPaused) await this.#threads.pause(true);
+    const link = await connection.openThreads(spec);
+    this.#threads = link;
+    if (this.#concurrency !== concurrency) link.setConcurrency(this.#concurrency);
+    if (this.#isPaused) await link.pause(true);
+    if (this.#closing === undefined) await link.ready(); // closing doesn't wait for a file that loads for ever
   }
 
   /** Resolves when jobs are claimed; rejects with what starting failed with. Waits for `run()` when there is no autorun. */
   async waitUntilReady(): Promise<void> {
     if (this.#closing !== undefined) throw this.#link.closedError();
     if (this.#started === undefined && this.#options.autorun) await Promise.resolve(); // the constructor's microtask
-    if (this.#started !== undefined) return this.#started;
+    if (this.#started !== undefined) {
+      await this.#started;
+      if (this.#closing !== undefined) throw this.#link.closedError();
+      return;
+    }
     return new Promise((resolve) => this.once('ready', resolve));
   }
 
@@ -349,7 +356,7 @@ export class Worker<Data = any, Result = any, Name extends string = string> exte
   async #close(how: CloseHow): Promise<void> {
     this.fire('closing');
     try {
-      await this.#started?.catch(() => {}); // whoever called run() has heard of it
+      if (this.#threads === undefined) await this.#started?.catch(() => {}); // whoever called run() has heard of it
       if (this.#threads !== undefined) await this.#threads.close(how);
       if (this.#runner !== undefined) await closeRunner(this.#runner, how, 'take');
     } finally {

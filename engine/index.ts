@@ -49,6 +49,7 @@ export { type AddOptions, JOB_DEFAULTS, type JobOptions } from '../client/option
 export { Queue } from '../client/queue.js';
 export { QueueEvents } from '../client/queue-events.js';
 export { Worker } from '../client/worker.js';
+export type { CloseOptions, WorkerOptions } from '../client/worker-options.js';
 export type { AttachedEngine } from './default.js';
 export { Engine, type EngineStats } from './engine.js';
 export type { EngineOptions } from './options.js';

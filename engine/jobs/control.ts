@@ -1,6 +1,6 @@
 /** What users do to jobs and queues that are there. */
 import type { DependencyRecord, Explanation, JobCounts, JobRef, JobSnapshot } from '../../client/connection.js';
-import { JobActiveError, JobNotFoundError, ValidationError } from '../../client/errors.js';
+import { EngineFullError, JobActiveError, JobNotFoundError, ValidationError } from '../../client/errors.js';
 import { JOB_DEFAULTS } from '../../client/options.js';
 import { L, type Slot } from '../core/index.js';
 import type { QueueEntry } from '../queues.js';
@@ -133,10 +133,12 @@ export function changeDelay(state: EngineState, queue: string, ref: JobRef, dela
   tell(state, slot, 'delayed', () => ({ delay: delayMs, prev: 'delayed' }));
 }
 
-export function updateData(state: EngineState, queue: string, ref: JobRef, data: unknown): void {
+/** `run`: of whoever asks, its own run of the job. Its thread has decoded the old payload when the run began. */
+export function updateData(state: EngineState, queue: string, ref: JobRef, data: unknown, run?: RunTicket): void {
   const { core, payloads } = state;
   const slot = mustResolve(state, queue, ref);
-  if (core.state(slot) === L.STATE_ACTIVE && core.wasm.jobOwner(slot) !== L.ENGINE_THREAD) {
+  const isOwn = run !== undefined && core.wasm.runSlot(run.low, run.high) >>> 0 === slot;
+  if (core.state(slot) === L.STATE_ACTIVE && core.wasm.jobOwner(slot) !== L.ENGINE_THREAD && !isOwn) {
     // Its thread may be decoding the old payload at this moment.
     throw new JobActiveError({
       queue: queueOf(state, slot).name,
@@ -147,10 +149,16 @@ export function updateData(state: EngineState, queue: string, ref: JobRef, data:
   const held = core.state(slot) === L.STATE_WAITING;
   const before = core.field(slot, L.S_PAYLOAD);
   const block = payloads.encodeData(before, data);
-  if (block === 0) throw new RangeError('memory is full');
+  if (block === 0) throw new EngineFullError({ limitBytes: state.limits.memoryBytes });
   if (!held) core.wasm.jobReplacePayload(slot, block);
   else if (core.wasm.jobPrioritise(slot, core.priority(slot), 0) === 0) core.wasm.blockFree(block);
   else core.wasm.jobReplacePayload(slot, block);
+}
+
+/** One run of a job: its slot and the generation of its claim. */
+export interface RunTicket {
+  readonly low: number;
+  readonly high: number;
 }
 
 export function updateProgress(state: EngineState, queue: string, ref: JobRef, progress: unknown): void {

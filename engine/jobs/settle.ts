@@ -323,7 +323,9 @@ export function loseRun(state: EngineState, slot: Slot): void {
   const most = opts.maxDeliveries ?? JOB_DEFAULTS.maxDeliveries;
   if (lost >= most) {
     const why = `Its worker died while running it, ${lost} times`;
-    noteFailure(state, slot, { name: 'Error', message: why, stack: '' }, opts, state.clock.now());
+    const error = { name: 'Error', message: why, stack: '' };
+    noteFailure(state, slot, error, opts, state.clock.now());
+    state.owners[core.wasm.jobOwner(slot)]?.onFailed?.(slot, error);
     enterDlq(state, slot, 'worker_lost', why, 'active');
     return;
   }
@@ -338,7 +340,8 @@ export function endTerminated(state: EngineState, slot: Slot): void {
     return;
   }
   const message = `The run took longer than its timeout of ${timeoutOf(state, slot)} ms and did not stop in time`;
-  failRun(state, slot, { error: { name: 'TimeoutError', message, stack: '' }, timedOut: true }, 0);
+  const owner = state.core.wasm.jobOwner(slot);
+  failRun(state, slot, { error: { name: 'TimeoutError', message, stack: '' }, timedOut: true }, owner);
 }
 
 // ---- back to waiting --------------------------------------------------------------------------------------------------------

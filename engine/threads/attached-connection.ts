@@ -368,7 +368,9 @@ export class AttachedConnection implements C.Connection, ThreadView {
   }
 
   updateData(queue: string, ref: C.JobRef, data: unknown): Promise<void> {
-    return this.#call('updateData', queue, ref, data);
+    let run: { low: number; high: number } | undefined;
+    for (const claims of this.#claims.values()) run ??= claims.ticketOf(ref.queue ?? queue, ref.id);
+    return this.#call('updateData', queue, ref, data, run);
   }
 
   updateProgress(queue: string, ref: C.JobRef, progress: unknown): Promise<void> {

@@ -51,8 +51,11 @@ async function run(
   settings: RunnerSettings,
 ): Promise<void> {
   const hooks = { error: (error: Error) => connection.send({ kind: 'error', error: serialiseError(error) }) };
-  const runner = new Runner({ connection, handler, concurrency: task.concurrency, settings, hooks });
+  // Nothing is claimed before the engine has dealt this thread its share: what was paused or changed while it loaded would be missed.
+  const runner = new Runner({ connection, handler, concurrency: 0, settings, hooks });
+  let isWorn = false;
   const wear = async (): Promise<void> => {
+    isWorn = true;
     await runner.pause();
     await runner.idle();
     connection.send({ kind: 'recycle' });
@@ -69,11 +72,13 @@ async function run(
     },
     runner,
   );
-  if (task.isPaused) await runner.pause();
   await new Promise<void>((resolve) => {
-    connection.onControl = (message) => control(message as ControlMessage, runner, connection, resolve);
-    connection.send({ kind: 'loaded' });
+    connection.onControl = (message) => {
+      if (isWorn && message.kind === 'resume') return; // its successor is told
+      control(message as ControlMessage, runner, connection, resolve);
+    };
     runner.start(source);
+    connection.send({ kind: 'loaded' });
   });
   connection.close();
   await connection.portClosed; // Piscina blocks the idle thread, and then the engine would never hear of it
@@ -85,7 +90,7 @@ function control(message: ControlMessage, runner: Runner, connection: AttachedCo
       void runner
         .pause()
         .then(() => (message.doNotWaitActive ? undefined : runner.idle()))
-        .then(() => connection.send({ kind: 'paused' }));
+        .then(() => connection.send({ kind: 'paused', id: message.id }));
       return;
     case 'resume':
       runner.resume();

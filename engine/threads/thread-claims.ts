@@ -8,7 +8,7 @@ import type { AbortReason, ClaimSink, ClaimSource, ErrorRecord, Outcome } from '
 import { toErrorRecord } from '../../client/errors.js';
 import { type Block, type Core, L, type QueueAddress, type Slot } from '../core/index.js';
 import type { Payloads } from '../core/payloads.js';
-import { claimedJob } from '../jobs/claimed.js';
+import { claimedJob, jobId } from '../jobs/claimed.js';
 import type { Failure } from '../jobs/settle.js';
 
 const TURN_JOBS = 256;
@@ -299,6 +299,14 @@ export class ThreadClaims implements ClaimSource {
         return;
       }
     }
+  }
+
+  /** The run of that job here, if there is one. */
+  ticketOf(queue: string, id: string): { low: number; high: number } | undefined {
+    if (queue !== this.#options.queue) return undefined;
+    const { core, payloads } = this.#view;
+    const run = this.#slots.findIndex((slot) => slot !== 0 && jobId(core, payloads, slot) === id);
+    return run === -1 ? undefined : { low: core.ticketLow(this.#area, run), high: core.ticketHigh(this.#area, run) };
   }
 
   /** The engine is gone: nothing can be claimed or settled any more. */

@@ -40,7 +40,9 @@ class Place {
   #loadFailures = 0;
   #isLoaded = false;
   #cancelTimer: (() => void) | undefined;
-  #whenPaused: (() => void)[] = [];
+  /** Pauses that the thread has not answered yet. */
+  readonly #whenPaused = new Map<number, () => void>();
+  #pauses = 0;
   #resolveTried!: () => void;
   /** Resolves when the file has been loaded, or could not be. */
   readonly tried: Promise<void>;
@@ -79,6 +81,7 @@ class Place {
       opened = ThreadServer.open(state, { connection, queue: queue.address, abortGraceMs: spec.abortGraceMs });
     } catch (error) {
       this.#loadFailures++;
+      this.#resolveTried();
       spec.events.error(error as Error);
       return;
     }
@@ -93,9 +96,7 @@ class Place {
       queue: queue.name,
       queueAddress: queue.address,
       file: spec.file,
-      concurrency: this.#pool.shareOf(this.#index),
       abortGraceMs: spec.abortGraceMs,
-      isPaused: this.#pool.isPaused,
       recycle: spec.recycle,
     };
     this.#abort = new AbortController();
@@ -107,7 +108,7 @@ class Place {
     }
     await server.ended;
     this.#server = undefined;
-    this.#paused();
+    for (const id of [...this.#whenPaused.keys()]) this.#paused(id);
   }
 
   /** The thread ended by itself: an uncaught error, out of memory, process.exit. */
@@ -127,6 +128,8 @@ class Place {
       case 'loaded':
         this.#isLoaded = true;
         this.#loadFailures = 0;
+        if (this.#pool.isPaused) this.send({ kind: 'pause', id: 0, doNotWaitActive: true });
+        this.setConcurrency();
         this.#resolveTried();
         return;
       case 'not-loaded':
@@ -143,14 +146,13 @@ class Place {
         this.#end('recycle');
         return;
       case 'paused':
-        this.#paused();
+        this.#paused(message.id);
     }
   }
 
-  #paused(): void {
-    const waiting = this.#whenPaused;
-    this.#whenPaused = [];
-    for (const resolve of waiting) resolve();
+  #paused(id: number): void {
+    this.#whenPaused.get(id)?.();
+    this.#whenPaused.delete(id);
   }
 
   async #backOff(): Promise<void> {
@@ -199,8 +201,9 @@ class Place {
   /** Resolves when its thread claims nothing, and runs nothing if that is waited for; or has ended. */
   async pause(doNotWaitActive: boolean): Promise<void> {
     if (!this.isUp) return;
-    const paused = new Promise<void>((resolve) => this.#whenPaused.push(resolve));
-    this.send({ kind: 'pause', doNotWaitActive });
+    const id = ++this.#pauses;
+    const paused = new Promise<void>((resolve) => this.#whenPaused.set(id, resolve));
+    this.send({ kind: 'pause', id, doNotWaitActive });
     await paused;
   }
 
@@ -253,6 +256,8 @@ class ThreadPool implements ThreadWorkerLink {
     });
     this.#places = Array.from({ length: spec.threads }, (_, index) => new Place(this, index));
     this.listenersChanged();
+    // A thread that fails when nothing runs in it has no task to reject.
+    this.piscina.on('error', (error: Error) => spec.events.error(error));
     for (const place of this.#places) place.start();
   }
 
@@ -330,8 +335,7 @@ class ThreadPool implements ThreadWorkerLink {
 }
 
 /**
- * Starts the threads of a Worker. Resolves when each has loaded the handler file or has failed to, which is told as the event `error`
- * and tried again.
+ * Starts the threads of a Worker. A handler file that can't be loaded is told as the event `error` and tried again.
  *
  * @throws ValidationError when the engine's threads (`threadsMax`) are all taken.
  */
@@ -352,7 +356,6 @@ export async function openThreadWorker(
   const pool = new ThreadPool(state, connection, spec);
   state.pools.add(pool);
   state.keepAlive.hold(pool.ended);
-  await pool.ready();
   return pool;
 }
 

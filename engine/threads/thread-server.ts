@@ -16,9 +16,10 @@ import type { JobOptions } from '../../client/options.js';
 import { decodePayload, encodePayload } from '../../client/payload.js';
 import { type Block, L, type QueueAddress, type Slot } from '../core/index.js';
 import { admitBlocks } from '../jobs/admission.js';
+import { type RunTicket, updateData } from '../jobs/control.js';
 import { loseRun, settleEntry } from '../jobs/settle.js';
 import { awaitAdded } from '../jobs/waiting.js';
-import type { EngineState, RunOwner } from '../state.js';
+import { announce, type EngineState, type RunOwner } from '../state.js';
 import type { OpenedClaims } from './attached-connection.js';
 import type { RingOwner } from './rings.js';
 import {
@@ -48,7 +49,6 @@ const METHODS = new Set([
   'promote',
   'changePriority',
   'changeDelay',
-  'updateData',
   'updateProgress',
   'log',
   'retryFailed',
@@ -244,6 +244,8 @@ export class ThreadServer {
       return target[method]?.(...args);
     }
     switch (method) {
+      case 'updateData':
+        return this.#updateData(args[0] as string, args[1] as JobRef, args[2], args[3] as RunTicket | undefined);
       case 'openQueue':
         return this.state.queues.open(args[0] as string).address;
       case 'openClaims':
@@ -258,6 +260,11 @@ export class ThreadServer {
       default:
         throw new TypeError(`no such call: ${method}`);
     }
+  }
+
+  #updateData(queue: string, ref: JobRef, data: unknown, run: RunTicket | undefined): void {
+    updateData(this.state, queue, ref, data, run);
+    announce(this.state, this.state.queues.open(queue), 1); // a waiting one was out of the queue for a moment
   }
 
   #openClaims(queue: string, opts: ClaimOptions): OpenedClaims {

@@ -22,15 +22,13 @@ export interface EngineHandle {
   readonly timeBase: number;
 }
 
-/** The task of a handler thread. */
+/** The task of a handler thread. How many runs at a time, and whether it is paused, it is told when it has loaded. */
 export interface PumpTask {
   readonly handle: EngineHandle;
   readonly queue: string;
   readonly queueAddress: number;
   readonly file: string;
-  readonly concurrency: number;
   readonly abortGraceMs: number;
-  readonly isPaused: boolean;
   readonly recycle: { readonly jobs?: number; readonly heapMb?: number };
 }
 
@@ -49,7 +47,8 @@ export type DownMessage =
 
 /** From the engine, to a handler thread. */
 export type ControlMessage =
-  | { kind: 'pause'; doNotWaitActive: boolean }
+  /** Answered by `paused` with that number. */
+  | { kind: 'pause'; id: number; doNotWaitActive: boolean }
   | { kind: 'resume' }
   | { kind: 'concurrency'; count: number }
   | { kind: 'close'; how: CloseHow };
@@ -59,10 +58,10 @@ export type UpMessage = { kind: 'call'; id: number; method: string; body: Uint8A
 
 /** To the engine, from a handler thread. */
 export type PumpMessage =
-  /** Its module is in place and claims begin. */
+  /** Its module is in place; claims begin when it is told its concurrency. */
   | { kind: 'loaded' }
   | { kind: 'not-loaded'; error: SerialisedError }
-  | { kind: 'paused' }
+  | { kind: 'paused'; id: number }
   | { kind: 'error'; error: SerialisedError }
   /** It has ended its runs and wants to be replaced. */
   | { kind: 'recycle' };

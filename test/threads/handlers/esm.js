@@ -1,0 +1,1 @@
+export default async (job) => ({ from: 'esm', data: job.data });

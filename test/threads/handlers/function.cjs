@@ -1,0 +1,1 @@
+module.exports = async (job) => ({ from: 'module.exports', data: job.data });

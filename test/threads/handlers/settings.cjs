@@ -1,0 +1,4 @@
+exports.settings = { backoffStrategies: { never: () => -1 } };
+exports.default = async () => {
+  throw new Error('no');
+};
