@@ -145,7 +145,10 @@ export class Queue<Data = any, Result = any, Name extends string = string> exten
     if (items.length === 0) return [];
     const connection = this.link.now ?? (await this.link.ready());
     if (atomic) {
-      const added = await connection.add(this.name, good, ALL_OR_NOTHING);
+      // Of one item all or nothing is the same as one by one, and the answer says that it was the item that was refused.
+      const added = await connection.add(this.name, good, good.length === 1 ? ONE_BY_ONE : ALL_OR_NOTHING);
+      const refused = areNew(added) ? undefined : added[0]?.error;
+      if (refused !== undefined) throw new BulkError([{ index: 0, error: refused }]);
       return good.map((item, i) => this.#jobAt(connection, item, added, i));
     }
     const added = good.length === 0 ? [] : await connection.add(this.name, good, ONE_BY_ONE);

@@ -1,0 +1,23 @@
+/** The conformance suite over the engine's own connection: function calls in one thread. */
+import { Engine, type EngineOptions, TestClock } from 'flashq';
+import { describe } from 'vitest';
+import { adding } from './adding.js';
+import type { Harness, Suite, World } from './kit.js';
+
+const inProcess: Harness = {
+  async open(opts: EngineOptions = {}): Promise<World> {
+    const clock = new TestClock();
+    const engine = await Engine.open({ clock, ...opts });
+    return {
+      connection: engine,
+      clock,
+      engine,
+      settle: () => clock.advance(0),
+      close: () => engine.close({ timeout: 0 }),
+    };
+  },
+};
+
+const SUITES: Record<string, Suite> = { adding };
+
+for (const [name, suite] of Object.entries(SUITES)) describe(name, () => suite(inProcess));
