@@ -1,8 +1,8 @@
 /** The conformance suite over the engine's own connection: function calls in one thread. */
 import { Engine, type EngineOptions, TestClock } from 'flashq';
 import { describe } from 'vitest';
-import { adding } from './adding.js';
-import type { Harness, Suite, World } from './kit.js';
+import type { Harness, World } from './kit.js';
+import { SUITES } from './suites.js';
 
 const inProcess: Harness = {
   async open(opts: EngineOptions = {}): Promise<World> {
@@ -17,7 +17,5 @@ const inProcess: Harness = {
     };
   },
 };
-
-const SUITES: Record<string, Suite> = { adding };
 
 for (const [name, suite] of Object.entries(SUITES)) describe(name, () => suite(inProcess));
