@@ -31,11 +31,14 @@ export interface Entry {
   slot: Slot;
 }
 
-/** Adds jobs. Atomic: throws BulkError and has added nothing; else errors stand in the answers, or are thrown if there is but one item. */
+/** Adds jobs. Atomic: throws BulkError and has added nothing; else errors stand in the answers. */
 export function admit(state: EngineState, queue: QueueEntry, items: readonly AddItem[], atomic: boolean): AddAnswers {
   const first = items[0];
-  if (items.length === 1 && first !== undefined && isSimple(first.opts) && !atomic) {
-    return admitSimple(state, queue, first);
+  if (items.length === 1 && first !== undefined && isSimple(first.opts)) {
+    const made = admitSimple(state, queue, first);
+    if (!(made instanceof Error)) return made;
+    if (atomic) throw new BulkError([{ index: 0, error: made }]);
+    return [{ id: '', deduplicated: false, timestamp: state.clock.now(), error: made }];
   }
   const made = admitPlain(state, queue, items);
   if (made !== undefined) return made;
@@ -63,15 +66,20 @@ function full(state: EngineState): EngineFullError {
   return new EngineFullError({ limitBytes: state.limits.memoryBytes });
 }
 
-/** The most frequent call: one job without id and references. */
-function admitSimple(state: EngineState, queue: QueueEntry, item: AddItem): NewJobs {
-  const block = state.payloads.encodeJob({ name: item.name, customId: '', opts: item.opts, data: item.data });
-  if (block === 0) throw full(state);
+/** The most frequent call: one job without id and references. Gives the error that refuses it. */
+function admitSimple(state: EngineState, queue: QueueEntry, item: AddItem): NewJobs | Error {
+  let block: Block;
+  try {
+    block = state.payloads.encodeJob({ name: item.name, customId: '', opts: item.opts, data: item.data });
+  } catch (error) {
+    return error as Error;
+  }
+  if (block === 0) return full(state);
   const now = state.clock.now();
   const slot = create(state, queue, block, item.opts, now);
   if (slot === 0) {
     state.core.wasm.blockFree(block);
-    throw full(state);
+    return full(state);
   }
   start(state, slot, item.opts, now);
   announce(state, queue, 1);

@@ -5,7 +5,7 @@ import { JOB_DEFAULTS } from '../../client/options.js';
 import { L, type Slot } from '../core/index.js';
 import type { QueueEntry } from '../queues.js';
 import type { EngineState } from '../state.js';
-import { announce, idOf, queueOf, setFlags, tell, tellQueue } from '../state.js';
+import { announce, flagsOf, idOf, queueOf, setFlags, tell, tellQueue } from '../state.js';
 import { dependencyRecords, dropDependencies, reconnect } from './dependencies.js';
 import { discard, ended } from './endings.js';
 import { CANCELLING, DISCARDED } from './flags.js';
@@ -111,10 +111,11 @@ function refuseState(state: EngineState, slot: Slot, what: string, needed: strin
 export function changePriority(state: EngineState, queue: string, ref: JobRef, priority: number, lifo: boolean): void {
   const slot = mustResolve(state, queue, ref);
   const raw = state.core.state(slot);
+  const first = lifo || (flagsOf(state, slot) & L.FLAG_LIFO) !== 0;
   if (
     raw >= L.STATE_COMPLETED ||
     raw === L.STATE_ACTIVE ||
-    state.core.wasm.jobPrioritise(slot, priority, lifo ? 1 : 0) === 0
+    state.core.wasm.jobPrioritise(slot, priority, first ? 1 : 0) === 0
   ) {
     refuseState(state, slot, 'given another priority', 'waiting, delayed or blocked');
   }

@@ -357,7 +357,10 @@ function requeue(state: EngineState, slot: Slot, delay: number, now: number, fir
   makeReady(state, slot, first, 'active');
 }
 
-/** Ready to be claimed, unless it is a suspect that has to wait until another one is through. */
+/**
+ * Ready to be claimed, unless it is a suspect that has to wait until another one is through. At the tail of its priority; a `lifo`
+ * job always at the head, as one that comes `first`.
+ */
 export function makeReady(state: EngineState, slot: Slot, first: boolean, prev: string): void {
   const { core } = state;
   const queue = queueOf(state, slot);
@@ -371,7 +374,7 @@ export function makeReady(state: EngineState, slot: Slot, first: boolean, prev: 
     queue.suspectOut = true;
     setFlags(state, slot, SUSPECT_OUT);
   }
-  core.wasm.jobReady(slot, first ? 1 : 0);
+  core.wasm.jobReady(slot, first || (flagsOf(state, slot) & L.FLAG_LIFO) !== 0 ? 1 : 0);
   tell(state, slot, 'waiting', () => ({ prev }));
   announce(state, queue, 1);
 }

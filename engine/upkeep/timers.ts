@@ -24,8 +24,7 @@ function due(state: EngineState, slot: Slot, now: number): void {
   switch (core.state(slot)) {
     case L.STATE_DELAYED:
       if (isExpired(state, slot, now)) expire(state, slot, 'delayed');
-      else if (core.time(slot, L.S_DUE) <= now)
-        makeReady(state, slot, (flagsOf(state, slot) & L.FLAG_LIFO) !== 0, 'delayed');
+      else if (core.time(slot, L.S_DUE) <= now) makeReady(state, slot, false, 'delayed');
       else core.wasm.jobTimer(slot, core.time(slot, L.S_DUE));
       return;
     case L.STATE_BLOCKED:

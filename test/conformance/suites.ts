@@ -1,0 +1,7 @@
+/** All topics of the suite, by name. */
+import { adding } from './adding.js';
+import type { Suite } from './kit.js';
+import { order } from './order.js';
+import { retry } from './retry.js';
+
+export const SUITES: Readonly<Record<string, Suite>> = { adding, order, retry };
