@@ -31,8 +31,8 @@ const MUTATIONS: readonly Mutation[] = [
   {
     name: 'a push makes its job reachable before it has stored it',
     file: 'heap.ts',
-    from: 'if (!(first ? lanePush(level, hint) : tailPush(level, hint))) return false;\n  mark(level);\n  return true;',
-    to: 'mark(level);\n  return first ? lanePush(level, hint) : tailPush(level, hint);',
+    from: 'const pushed = first ? lanePush(level, hint) : tailPush(level, hint);\n  assert(pushed);\n  mark(level);',
+    to: 'mark(level);\n  const pushed = first ? lanePush(level, hint) : tailPush(level, hint);\n  assert(pushed);',
   },
   {
     name: 'the claim entry is written after the claim',
