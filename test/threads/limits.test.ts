@@ -84,7 +84,9 @@ describe('the concurrency of a queue', () => {
     await queue.setConcurrency(6);
     board[4] = 0;
     await queue.finished(
-      await queue.addBulk(Array.from({ length: 300 }, () => ({ name: 'crowd', data: { inside: 3, peak: 4, turns: 5 } }))),
+      await queue.addBulk(
+        Array.from({ length: 300 }, () => ({ name: 'crowd', data: { inside: 3, peak: 4, turns: 5 } })),
+      ),
     );
     expect(board[4]).toBeLessThanOrEqual(6);
     expect(board[4]).toBeGreaterThan(3);
