@@ -135,7 +135,7 @@ export class Engine extends EventEmitter {
       const { core } = this.#state;
       const mirror = () => {
         core.f64[L.H_CLOCK >>> 3] = clock.now();
-        for (const { thread } of this.#state.threads) core.wasm.wakeThread(thread); // a limit of theirs may be over
+        for (const server of this.#state.threads) server.wake(); // a limit of theirs may be over
       };
       mirror();
       this.#state.core.u32[L.H_CLOCK_MODE >>> 2] = 1;

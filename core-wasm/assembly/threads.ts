@@ -177,13 +177,22 @@ export function wakeThread(thread: u32): bool {
   return true;
 }
 
-/** Wakes up to `count` parked threads of a queue; how many. */
+/**
+ * Wakes up to `count` parked threads of a queue; how many. First those that run nothing: a thread parks with runs in flight too, and
+ * then it may be inside a handler that computes, and hear of this only when that has ended. What is in flight is read as a hint.
+ */
 export function wakeQueue(queue: u32, count: u32): u32 {
+  const woken = wakeSome(queue, count, false);
+  return woken < count ? woken + wakeSome(queue, count - woken, true) : woken;
+}
+
+function wakeSome(queue: u32, count: u32, busy: bool): u32 {
   const high = atomic.load<u32>(H_THREADS_HIGH);
   let woken: u32 = 0;
   for (let thread: u32 = 2; thread < high && woken < count; thread++) {
     const at = threadAt(thread);
-    if (atomic.load<u32>(at, T_PARK) == PARK_PARKED && load<u32>(at, T_QUEUE) == queue && wakeThread(thread)) woken++;
+    if (atomic.load<u32>(at, T_PARK) != PARK_PARKED || load<u32>(at, T_QUEUE) != queue) continue;
+    if ((inflight(thread) != 0) == busy && wakeThread(thread)) woken++;
   }
   return woken;
 }

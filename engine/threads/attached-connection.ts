@@ -40,6 +40,9 @@ export interface OpenedClaims {
   readonly address: number;
 }
 
+/** Two connections on one index would write over each other. */
+const joined = new WeakSet<object>();
+
 export class AttachedConnection implements C.Connection, ThreadView {
   readonly attached = true;
   readonly description = 'the engine of another thread';
@@ -72,6 +75,12 @@ export class AttachedConnection implements C.Connection, ThreadView {
         `The engine belongs to flashq ${handle.flashq}, and this thread has loaded flashq ${VERSION}. Make both load the same version.`,
       );
     }
+    if (joined.has(handle.port)) {
+      throw new ConnectionError(
+        'This engine.handle has been attached already: each serves once. Ask the engine for another.',
+      );
+    }
+    joined.add(handle.port);
     this.#handle = handle;
     this.core = Core.join(handle.core);
     this.memoryLimit = handle.memoryLimit;
@@ -158,6 +167,7 @@ export class AttachedConnection implements C.Connection, ThreadView {
 
   /** Lets go of the engine: what is under way is rejected, and what this thread had claimed is given back by the engine. */
   close(): void {
+    if (this.#closed === undefined) this.send({ kind: 'leave' });
     this.#end(new EngineClosedError('This connection to the engine has been closed'));
     this.#handle.port.close();
   }
@@ -188,6 +198,7 @@ export class AttachedConnection implements C.Connection, ThreadView {
   ): Promise<unknown> {
     const address = this.#queues.get(queue) ?? this.#openQueue(queue);
     const known = typeof address === 'number' ? address : await address;
+    if (this.#closed !== undefined) throw this.#closed;
     const request = this.#next++;
     const refused: { index: number; error: Error }[] = [];
     const common = flags | (atomic ? SUBMIT_ATOMIC : 0);
@@ -236,8 +247,9 @@ export class AttachedConnection implements C.Connection, ThreadView {
   async #publish(queue: number, request: number, flags: number, encode: () => Block): Promise<void> {
     const { wasm } = this.core;
     const { thread } = this.#handle;
-    for (let tries = 0; wasm.submitSpace(thread) === 0; tries++) {
-      if (this.#closed !== undefined) throw this.#closed;
+    for (let tries = 0; ; tries++) {
+      if (this.#closed !== undefined) throw this.#closed; // the index is another thread's by now
+      if (wasm.submitSpace(thread) !== 0) break;
       await new Promise<void>((resolve) => (tries < 50 ? setImmediate(resolve) : setTimeout(resolve, 1)));
     }
     wasm.submitPublish(thread, queue, request, flags, encode());

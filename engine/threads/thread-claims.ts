@@ -56,6 +56,8 @@ export class ThreadClaims implements ClaimSource {
   #isScheduled = false;
   #isParked = false;
   #isClosed = false;
+  /** This thread's index is no more its own: nothing may be written under it. */
+  #isGone = false;
   #turn = 0;
   #delivered = false;
   #settled = 0;
@@ -94,10 +96,9 @@ export class ThreadClaims implements ClaimSource {
         this.#schedule();
         return;
       }
-      const now = this.#view.now();
-      const slot = this.#claim(now);
+      const slot = this.#claim(this.#view.now());
       if (slot < L.CLAIM_CODES) {
-        this.#nothing(slot, now);
+        this.#nothing(slot);
         return;
       }
       this.#deliver(slot);
@@ -132,19 +133,20 @@ export class ThreadClaims implements ClaimSource {
     this.#sink.deliver(claimedJob(core, payloads, this.#options.queue, slot, opts, run));
   }
 
-  #nothing(code: number, now: number): void {
+  #nothing(code: number): void {
     if (code === L.CLAIM_EMPTY && this.#delivered) {
       this.#delivered = false;
       this.#sink.drained();
     }
-    this.#park(code, now);
+    this.#park();
   }
 
   /** Looks once more after the park word is set: who makes a job ready either sees the word, or is seen here. */
-  #park(code: number, now: number): void {
+  #park(): void {
     const { core } = this.#view;
     const { thread, queueAddress } = this.#options;
     core.wasm.parkBegin(thread);
+    const now = this.#view.now(); // after the word: a test clock that moves on wakes only who is parked
     const slot = this.#claim(now);
     if (slot >= L.CLAIM_CODES) {
       core.wasm.parkEnd(thread);
@@ -152,7 +154,7 @@ export class ThreadClaims implements ClaimSource {
       this.#schedule();
       return;
     }
-    if (slot === L.CLAIM_RATE_LIMITED || code === L.CLAIM_RATE_LIMITED) {
+    if (slot === L.CLAIM_RATE_LIMITED) {
       const next = core.wasm.rateNext(queueAddress, now);
       this.#setTimer(Math.max(1, Math.ceil(next - now)));
     }
@@ -164,9 +166,9 @@ export class ThreadClaims implements ClaimSource {
 
   readonly #woken = (): void => {
     const { wasm } = this.#view.core;
-    wasm.parkEnd(this.#options.thread);
     this.#isParked = false;
     if (this.#isClosed) return;
+    wasm.parkEnd(this.#options.thread);
     this.#turn = 0;
     if (this.#credit > 0) this.#run();
     // Woken for a job that this thread may not take any more: somebody else must.
@@ -205,7 +207,7 @@ export class ThreadClaims implements ClaimSource {
   // ---- the end of runs ------------------------------------------------------------------------------------------------------
 
   settle(run: number, outcome: Outcome): void {
-    if (this.#slots[run] === 0) return;
+    if (this.#isGone || this.#slots[run] === 0) return;
     if (!this.#publish(run, outcome)) {
       this.#kept.push({ run, outcome, until: this.#view.now() + this.#options.abortGraceMs });
       this.#setTimer(RETRY_KEPT_MS);
@@ -313,7 +315,9 @@ export class ThreadClaims implements ClaimSource {
   fail(error: Error): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    this.#isGone = true;
     clearTimeout(this.#timer);
+    this.#unpark(); // a wait that stays would swallow a wake-up of the index's next owner
     this.#sink.failed(error);
   }
 
@@ -323,6 +327,7 @@ export class ThreadClaims implements ClaimSource {
     // Nobody waits for memory any more.
     for (const { run, outcome } of this.#kept) if (!this.#publish(run, outcome)) this.#end(run, L.OUTCOME_FAILED, 0, 0);
     this.#kept = [];
+    this.#isGone = true;
     this.#unpark();
     await this.#options.onClose();
   }

@@ -17,7 +17,7 @@ import { decodePayload, encodePayload } from '../../client/payload.js';
 import { type Block, L, type QueueAddress, type Slot } from '../core/index.js';
 import { admitBlocks } from '../jobs/admission.js';
 import { type RunTicket, updateData } from '../jobs/control.js';
-import { loseRun, settleEntry } from '../jobs/settle.js';
+import { loseRun, releaseRun, settleEntry } from '../jobs/settle.js';
 import { awaitAdded } from '../jobs/waiting.js';
 import { announce, type EngineState, type RunOwner } from '../state.js';
 import type { OpenedClaims } from './attached-connection.js';
@@ -197,6 +197,11 @@ export class ThreadServer {
     return { server, handle };
   }
 
+  /** Lets its claimers look again. */
+  wake(): void {
+    for (const thread of this.#members.keys()) this.state.core.wasm.wakeThread(thread);
+  }
+
   send(message: DownMessage): void {
     if (!this.#isEnded) this.#port.postMessage(message);
   }
@@ -216,6 +221,10 @@ export class ThreadServer {
   // ---- calls ----------------------------------------------------------------------------------------------------------------
 
   #receive(message: UpMessage): void {
+    if (message.kind === 'leave') {
+      this.endRun = (slot) => releaseRun(this.state, slot); // it gives them back: they are not lost
+      return;
+    }
     if (message.kind !== 'call') {
       this.onPump?.(message);
       return;
@@ -256,6 +265,7 @@ export class ThreadServer {
         return this.#subscribe(args[0] as string, args[1] as string | undefined, args[2] as number);
       case 'unsubscribe':
         this.#subscriptions.get(args[0] as number)?.close();
+        this.#subscriptions.delete(args[0] as number);
         return undefined;
       default:
         throw new TypeError(`no such call: ${method}`);
@@ -276,7 +286,9 @@ export class ThreadServer {
 
   async #subscribe(queue: string, after: string | undefined, id: number): Promise<void> {
     const tell = (event: unknown) => this.send({ kind: 'event', id, body: new Uint8Array(encodePayload(event)) });
-    this.#subscriptions.set(id, await this.#connection.subscribe(queue, after, tell));
+    const subscription = await this.#connection.subscribe(queue, after, tell);
+    if (this.#isEnded) subscription.close();
+    else this.#subscriptions.set(id, subscription);
   }
 
   // ---- jobs from the submit ring ----------------------------------------------------------------------------------------------

@@ -54,7 +54,11 @@ export type ControlMessage =
   | { kind: 'close'; how: CloseHow };
 
 /** To the engine. */
-export type UpMessage = { kind: 'call'; id: number; method: string; body: Uint8Array } | PumpMessage;
+export type UpMessage =
+  | { kind: 'call'; id: number; method: string; body: Uint8Array }
+  /** It closes its port by its own will: what it still runs is given back. */
+  | { kind: 'leave' }
+  | PumpMessage;
 
 /** To the engine, from a handler thread. */
 export type PumpMessage =

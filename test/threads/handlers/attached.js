@@ -1,0 +1,86 @@
+/** A user's own thread that joins the engine of another, and does what it is told. */
+import { parentPort, workerData } from 'node:worker_threads';
+import { Engine, Queue, QueueEvents, Worker } from 'flashq';
+import { count, opened } from './board.js';
+
+let engine;
+const queues = new Map();
+const workers = [];
+
+function queue(name = 'work') {
+  if (!queues.has(name)) queues.set(name, new Queue(name));
+  return queues.get(name);
+}
+
+const commands = {
+  attach({ handle, twice }) {
+    engine = Engine.attach(handle);
+    if (twice) Engine.attach(handle);
+  },
+  add: async ({ name = 'job', data, opts }) => plain(await queue().add(name, data, opts)),
+  async addBulk({ items, atomic = true }) {
+    const answers = await queue().addBulk(items, { atomic });
+    if (atomic) return answers.map(plain);
+    return answers.map((one) => (one.ok ? { ok: true, job: plain(one.job) } : { ok: false, error: one.error }));
+  },
+  async addMany({ count: number, atomic = true, bytes = 0, cell }) {
+    const items = Array.from({ length: number }, (_, i) => ({ name: 'job', data: bytes === 0 ? i : 'x'.repeat(bytes) }));
+    if (cell !== undefined) count(cell);
+    const answers = await queue().addBulk(items, { atomic });
+    return answers.length;
+  },
+  async addsForEver({ cell, bulk = 500, atomic = true, data = 'y'.repeat(300) }) {
+    for (;;) {
+      await queue().addBulk(
+        Array.from({ length: bulk }, () => ({ name: 'job', data })),
+        { atomic },
+      );
+      count(cell);
+    }
+  },
+  addAndWait: ({ data, opts, wait }) => queue().addAndWait('job', data, opts, wait),
+  finished: ({ refs, opts }) => queue().finished(refs, opts),
+  counts: () => queue().getJobCounts(),
+  async events() {
+    const events = new QueueEvents('work');
+    events.on('completed', ({ jobId, returnvalue }) => parentPort.postMessage({ event: { jobId, returnvalue } }));
+    await events.waitUntilReady();
+  },
+  async work({ gate, started, opts, spin = false }) {
+    const worker = new Worker(
+      'work',
+      async (job) => {
+        if (started !== undefined) count(started);
+        if (spin) while (true);
+        if (gate !== undefined) await opened(gate);
+        return { here: job.data };
+      },
+      opts,
+    );
+    worker.on('error', (error) => parentPort.postMessage({ workerError: error }));
+    workers.push(worker);
+    await worker.waitUntilReady();
+  },
+  async closeWorkers(how) {
+    await Promise.all(workers.splice(0).map((worker) => worker.close(how)));
+  },
+  fileWorker: ({ file }) => new Worker('work', file, { threads: 1, autorun: false }).run(),
+  close: () => engine.close(),
+  exit: () => process.exit(0),
+};
+
+function plain(job) {
+  return { id: job.id, data: job.data, deduplicated: job.deduplicated };
+}
+
+parentPort.on('message', async ({ id, command, args }) => {
+  try {
+    parentPort.postMessage({ id, value: await commands[command](args ?? {}) });
+  } catch (error) {
+    const { name, code, message, errors } = error;
+    const inner = errors?.map((one) => ({ index: one.index, name: one.error.name }));
+    parentPort.postMessage({ id, error: { name, code, message, errors: inner } });
+  }
+});
+if (workerData?.handle !== undefined) commands.attach(workerData);
+parentPort.postMessage({ id: 0 });
