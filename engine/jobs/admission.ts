@@ -317,8 +317,10 @@ function startAll(state: EngineState, queue: QueueEntry, entries: readonly Entry
     }
     const { slot, opts } = entry;
     const priority = opts?.priority ?? 0;
-    if (quiet !== undefined && quiet !== priority) core.wasm.queueMark(queue.address, quiet);
-    quiet = undefined;
+    if (quiet !== undefined && quiet !== priority) {
+      core.wasm.queueMark(queue.address, quiet);
+      quiet = undefined;
+    }
     if (canBeQuiet(state, slot, opts)) {
       core.wasm.jobReadyQuiet(slot);
       tellAdded(state, slot, 'waiting');
