@@ -25,6 +25,8 @@ export interface ColdRecord {
   progress?: unknown;
   logs?: string[];
   logCount?: number;
+  /** Of a finished job: its dependencies in their order, those of one queue in a row together. */
+  dependsOn?: [queue: string, ids: string[]][];
 }
 
 /** A finished job that failed keeps its cold record only; its result block is 0. */
