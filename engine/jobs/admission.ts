@@ -3,7 +3,7 @@
  * which only full memory can stop, and (3) the jobs become ready, delayed or blocked, which nothing can stop. So an atomic call is
  * all or nothing, and of a call that is not atomic only the refused items are missing.
  */
-import type { AddAnswer, AddAnswers, AddItem, NewJobs } from '../../client/connection.js';
+import type { AddAnswer, AddAnswers, AddItem, JobRef, NewJobs } from '../../client/connection.js';
 import { BulkError, DuplicateJobError, EngineFullError } from '../../client/errors.js';
 import { JOB_DEFAULTS, type JobOptions } from '../../client/options.js';
 import { type Block, L, type Slot } from '../core/index.js';
@@ -298,7 +298,16 @@ function link(state: EngineState, entry: Entry): void {
     const dependency = other === undefined ? slot : (other.existing ?? other.slot);
     if (dependency !== 0) slots.push(dependency);
   }
-  if (connect(state, entry.slot, slots) === false) entry.error = full(state);
+  // References of one form have been compared; one job may still have been named in two forms.
+  const distinct = plan.length > 1 && hasMixedForms(entry.opts?.dependsOn) ? [...new Set(slots)] : slots;
+  if (connect(state, entry.slot, distinct) === false) entry.error = full(state);
+}
+
+function hasMixedForms(refs: readonly JobRef[] = []): boolean {
+  const form = ({ number = 0, queue }: JobRef) =>
+    number !== 0 ? 'number' : queue === undefined ? 'id' : 'queue and id';
+  const first = refs[0];
+  return first !== undefined && refs.some((ref) => form(ref) !== form(first));
 }
 
 // ---- starting --------------------------------------------------------------------------------------------------------------
@@ -316,8 +325,10 @@ function startAll(state: EngineState, queue: QueueEntry, entries: readonly Entry
     }
     const { slot, opts } = entry;
     const priority = opts?.priority ?? 0;
-    if (quiet !== undefined && quiet !== priority) core.wasm.queueMark(queue.address, quiet);
-    quiet = undefined;
+    if (quiet !== undefined && quiet !== priority) {
+      core.wasm.queueMark(queue.address, quiet);
+      quiet = undefined;
+    }
     if (canBeQuiet(state, slot, opts)) {
       core.wasm.jobReadyQuiet(slot);
       tellAdded(state, slot, 'waiting');
@@ -397,7 +408,7 @@ function startDependent(state: EngineState, slot: Slot): boolean {
   core.wasm.jobBlock(slot);
   state.alarm.arm();
   tellAdded(state, slot, 'blocked');
-  if (failed !== 0) applyPolicy(state, slot, failed, 0);
+  if (failed !== 0) applyPolicy(state, slot, failed, 0, 'failed');
   if (core.state(slot) === L.STATE_BLOCKED && core.field(slot, L.S_UNSETTLED) === 0) return false; // policy `run`: all have settled
   return true;
 }

@@ -6,7 +6,7 @@ import { L, type Slot } from '../core/index.js';
 import type { QueueEntry } from '../queues.js';
 import type { EngineState } from '../state.js';
 import { announce, flagsOf, idOf, queueOf, setFlags, tell, tellQueue } from '../state.js';
-import { dependencyRecords, dropDependencies, reconnect } from './dependencies.js';
+import { dependencyRecords, dropDependencies, hopeless, reconnect } from './dependencies.js';
 import { discard, ended } from './endings.js';
 import { CANCELLING, DISCARDED } from './flags.js';
 import { coldOf, setCold, snapshot, visibleState } from './records.js';
@@ -292,24 +292,41 @@ export function retryFailed(state: EngineState, queue: QueueEntry, refs: readonl
       if (core.state(slot) === L.STATE_FAILED) chosen.add(slot);
     }
   }
-  let retried = 0;
-  for (const slot of chosen) if (retryOne(state, slot, chosen)) retried++;
-  return retried;
+  leaveOut(state, chosen);
+  for (const slot of chosen) retryOne(state, slot, chosen);
+  return chosen.size;
 }
 
-function retryOne(state: EngineState, slot: Slot, chosen: ReadonlySet<Slot>): boolean {
+/** Takes out of `chosen` what could not run: a dependency has ended and is not among them, or could not run itself. Linear. */
+function leaveOut(state: EngineState, chosen: Set<Slot>): void {
+  const neededBy = new Map<Slot, Slot[]>();
+  const out: Slot[] = [];
+  for (const slot of chosen) {
+    for (const dependency of hopeless(state, slot)) {
+      if (!chosen.has(dependency)) out.push(slot);
+      const known = neededBy.get(dependency);
+      if (known === undefined) neededBy.set(dependency, [slot]);
+      else known.push(slot);
+    }
+  }
+  for (let slot = out.pop(); slot !== undefined; slot = out.pop()) {
+    if (chosen.delete(slot)) out.push(...(neededBy.get(slot) ?? []));
+  }
+}
+
+function retryOne(state: EngineState, slot: Slot, chosen: ReadonlySet<Slot>): void {
   const { core } = state;
   const open = reconnect(state, slot, (dependency) => chosen.has(dependency));
-  if (open === false) return false;
   core.setField(slot, L.S_ATTEMPTS, 0);
   core.setLost(slot, 0);
   core.setTime(slot, L.S_FINISHED_ON, 0);
+  const { ttl = 0 } = state.payloads.opts(core.field(slot, L.S_PAYLOAD));
+  core.setTime(slot, L.S_EXPIRY, ttl === 0 ? 0 : state.clock.now() + ttl); // counted anew, or an expired one would expire at once
   tell(state, slot, 'retrying', () => ({ prev: 'failed' }));
   if (open > 0) {
     core.wasm.jobBlock(slot);
     tell(state, slot, 'blocked', () => ({ prev: 'failed' }));
   } else makeReady(state, slot, false, 'failed');
-  return true;
 }
 
 export function moveToDlq(state: EngineState, queue: string, ref: JobRef, reason: string): void {

@@ -3,7 +3,7 @@ import type { DependencyRecord } from '../../client/connection.js';
 import { L, type Slot } from '../core/index.js';
 import type { EngineState } from '../state.js';
 import { announce, flagsOf, idOf, queueOf, setFlags, tell } from '../state.js';
-import { ended } from './endings.js';
+import { deferEnds, ended } from './endings.js';
 import { HAS_DEPENDENCIES, policyOf } from './flags.js';
 import { type ColdRecord, coldOf, dependencyRecord, finalState, setCold } from './records.js';
 import { resolve } from './references.js';
@@ -72,7 +72,6 @@ function namesOf(kept: ColdRecord['dependencies']): { queue: string; id: string 
 
 /** The names of its dependencies stay with a finished job, after the records are let go. */
 export function rememberDependencies(state: EngineState, slot: Slot): void {
-  if ((flagsOf(state, slot) & HAS_DEPENDENCIES) === 0) return;
   const { core } = state;
   const slots = dependenciesOf(state, slot);
   const queue = core.field(slots[0] as Slot, L.S_QUEUE);
@@ -92,26 +91,41 @@ export function firstFailed(state: EngineState, slot: Slot): Slot {
   return 0;
 }
 
-/** A job ended (or is about to be removed): tells those that wait for it. `completed`: the dependency is satisfied. */
-export function settleDependents(state: EngineState, slot: Slot, completed: boolean): void {
+/** How a job ended for its dependents: `gone` also when it had failed before, and leaves the dead letter queue for good. */
+export type EndKind = 'completed' | 'failed' | 'gone';
+
+/**
+ * A job ended (or is about to be removed): tells those that wait for it, in the order in which they began to. What follows for those
+ * that end by it comes after (`deferEnds`), so that no edge is freed while they are gone through.
+ */
+export function settleDependents(state: EngineState, slot: Slot, kind: EndKind): void {
   const { core } = state;
   const edges: number[] = [];
   for (let edge = core.field(slot, L.S_DEPENDENTS); edge !== 0; edge = core.field(edge, L.D_OUT_NEXT)) edges.push(edge);
-  for (const edge of edges) {
-    if (core.field(edge, L.D_LINKED) === 0) continue;
-    const dependent = core.field(edge, L.D_DEPENDENT);
-    if (completed) {
-      core.wasm.edgeUnlink(edge);
-      lower(state, dependent);
-    } else applyPolicy(state, dependent, slot, edge);
-  }
+  deferEnds(() => {
+    for (let i = edges.length - 1; i >= 0; i--) {
+      const edge = edges[i] as number;
+      if (core.field(edge, L.D_LINKED) === 0) continue;
+      const dependent = core.field(edge, L.D_DEPENDENT);
+      if (kind === 'completed') {
+        core.wasm.edgeUnlink(edge);
+        lower(state, dependent);
+      } else applyPolicy(state, dependent, slot, edge, kind);
+    }
+  });
 }
 
 /** What `onDependencyFailure` says, for one dependent. `edge` may be 0 when it is not linked. */
-export function applyPolicy(state: EngineState, dependent: Slot, dependency: Slot, edge: number): void {
+export function applyPolicy(
+  state: EngineState,
+  dependent: Slot,
+  dependency: Slot,
+  edge: number,
+  kind: 'failed' | 'gone',
+): void {
   const { core } = state;
   const policy = policyOf(flagsOf(state, dependent));
-  if (policy === 'wait' && core.state(dependency) === L.STATE_FAILED) return;
+  if (policy === 'wait' && kind === 'failed' && core.state(dependency) === L.STATE_FAILED) return;
   if (policy === 'run') {
     if (edge !== 0) {
       core.wasm.edgeUnlink(edge);
@@ -126,7 +140,7 @@ export function applyPolicy(state: EngineState, dependent: Slot, dependency: Slo
   }
   const why = `Its dependency ${JSON.stringify(idOf(state, dependency))} of queue "${queueOf(state, dependency).name}" ${endWord(state, dependency)}`;
   if (policy === 'cancel') {
-    setCold(state, dependent, { cancelReason: why });
+    setCold(state, dependent, { ...coldOf(state, dependent), cancelReason: why });
     core.wasm.jobFinish(dependent, L.STATE_CANCELLED, 0, state.clock.now());
     tell(state, dependent, 'cancelled', () => ({ reason: why, prev: 'blocked' }));
     ended(state, dependent);
@@ -183,22 +197,23 @@ export function dropDependencies(state: EngineState, slot: Slot): void {
   }
 }
 
-/**
- * Puts a failed job back to wait for those of its dependencies that have not completed. How many; or false when one of them has failed
- * for good and `willRun` doesn't say that it is being retried too.
- */
-export function reconnect(state: EngineState, slot: Slot, willRun: (dependency: Slot) => boolean): number | false {
+/** The dependencies without which a job can't run, and which will not complete as things are. */
+export function hopeless(state: EngineState, slot: Slot): Slot[] {
+  const policy = policyOf(flagsOf(state, slot));
+  if (policy === 'run' || policy === 'run-now') return [];
+  return dependenciesOf(state, slot).filter((one) => !isOpen(state, one) && finalState(state, one) !== 'completed');
+}
+
+/** Puts a failed job back to wait for those of its dependencies that may still complete (`willRun`: it is being retried too). How many. */
+export function reconnect(state: EngineState, slot: Slot, willRun: (dependency: Slot) => boolean): number {
   const { core } = state;
-  const open: number[] = [];
+  let open = 0;
   for (let edge = core.field(slot, L.S_DEPENDENCIES); edge !== 0; edge = core.field(edge, L.D_IN_NEXT)) {
     const dependency = core.field(edge, L.D_DEPENDENCY);
-    if (isOpen(state, dependency) || willRun(dependency)) open.push(edge);
-    else if (finalState(state, dependency) !== 'completed') {
-      const policy = policyOf(flagsOf(state, slot));
-      if (policy !== 'run' && policy !== 'run-now') return false;
-    }
+    if (!isOpen(state, dependency) && !willRun(dependency)) continue;
+    core.wasm.edgeLink(edge);
+    open++;
   }
-  for (const edge of open) core.wasm.edgeLink(edge);
-  core.setField(slot, L.S_UNSETTLED, open.length);
-  return open.length;
+  core.setField(slot, L.S_UNSETTLED, open);
+  return open;
 }

@@ -2,11 +2,11 @@
 import { createHash } from 'node:crypto';
 import type { RetentionPolicy } from '../../client/options.js';
 import { JOB_DEFAULTS } from '../../client/options.js';
-import { L, type Slot } from '../core/index.js';
+import { type Block, L, type QueueAddress, type Slot } from '../core/index.js';
 import type { EngineState } from '../state.js';
 import { flagsOf, idOf, queueOf, setFlags, tellQueue } from '../state.js';
 import { dropDependencies, rememberDependencies, settleDependents } from './dependencies.js';
-import { HAS_DEPENDENCIES, OWN_RETENTION, withFinal } from './flags.js';
+import { ENDING, finalOf, HAS_DEPENDENCIES, OWN_RETENTION, withFinal } from './flags.js';
 import { tellWaiters } from './waiting.js';
 
 /** Results of jobs removed at once linger this long, and this many of them a queue, for late waiters. */
@@ -24,10 +24,20 @@ export function ended(state: EngineState, slot: Slot): void {
     retain(state, slot);
     return;
   }
+  setFlags(state, slot, ENDING);
   pending.push({ state, slot });
-  if (draining) return;
+  if (!draining) deferEnds(() => {});
+}
+
+/** What follows from the ends that `run` leads to comes after it. */
+export function deferEnds(run: () => void): void {
+  if (draining) {
+    run();
+    return;
+  }
   draining = true;
   try {
+    run();
     for (let i = 0; i < pending.length; i++) {
       const next = pending[i] as { state: EngineState; slot: Slot };
       follow(next.state, next.slot);
@@ -41,11 +51,13 @@ export function ended(state: EngineState, slot: Slot): void {
 function follow(state: EngineState, slot: Slot): void {
   const { core } = state;
   const raw = core.state(slot);
+  setFlags(state, slot, 0, ENDING);
   tellWaiters(state, slot);
-  if (core.field(slot, L.S_DEPENDENTS) !== 0) settleDependents(state, slot, raw === L.STATE_COMPLETED);
+  if (core.field(slot, L.S_DEPENDENTS) !== 0)
+    settleDependents(state, slot, raw === L.STATE_COMPLETED ? 'completed' : 'failed');
   // In the dead letter queue it may be retried, and would read them again.
-  if (raw !== L.STATE_FAILED) {
-    rememberDependencies(state, slot);
+  if (raw !== L.STATE_FAILED && (flagsOf(state, slot) & HAS_DEPENDENCIES) !== 0) {
+    if (policyFor(state, slot, false) !== true) rememberDependencies(state, slot);
     dropDependencies(state, slot);
   }
   retain(state, slot);
@@ -81,8 +93,17 @@ function retain(state: EngineState, slot: Slot): void {
     state.alarm.arm();
   }
   if (policy.count !== undefined) {
-    const queue = core.field(slot, L.S_QUEUE);
-    while (core.listCount(queue, raw) > policy.count) evict(state, core.listHead(queue, raw));
+    evictBeyond(state, core.field(slot, L.S_QUEUE), raw, policy.count);
+  }
+}
+
+/** The oldest go. Those whose end is still to be told see to it themselves when their turn comes. */
+function evictBeyond(state: EngineState, queue: QueueAddress, raw: number, count: number): void {
+  const { core } = state;
+  while (core.listCount(queue, raw) > count) {
+    const oldest = core.listHead(queue, raw);
+    if ((flagsOf(state, oldest) & ENDING) !== 0) return;
+    evict(state, oldest);
   }
 }
 
@@ -91,8 +112,7 @@ function retainStandard(state: EngineState, slot: Slot, raw: number): void {
   const { core } = state;
   const queue = core.field(slot, L.S_QUEUE);
   state.retention.watch(queue, raw);
-  const { count } = JOB_DEFAULTS.removeOnComplete;
-  while (core.listCount(queue, raw) > count) evict(state, core.listHead(queue, raw));
+  evictBeyond(state, queue, raw, JOB_DEFAULTS.removeOnComplete.count);
 }
 
 function linger(state: EngineState, slot: Slot): void {
@@ -102,6 +122,7 @@ function linger(state: EngineState, slot: Slot): void {
   setFlags(state, slot, withFinal(0, core.state(slot)));
   core.wasm.jobLinger(slot, core.time(slot, L.S_FINISHED_ON) + LINGER_MS);
   state.alarm.arm();
+  if (core.field(slot, L.S_DEPENDENTS) !== 0) settleDependents(state, slot, 'gone'); // those that wait while it may be retried
   while (core.listCount(queue, L.STATE_LINGERING) > LINGER_JOBS) forget(state, core.listHead(queue, L.STATE_LINGERING));
 }
 
@@ -116,7 +137,7 @@ export function evict(state: EngineState, slot: Slot): void {
 export function forget(state: EngineState, slot: Slot): void {
   const { core } = state;
   const raw = core.state(slot);
-  if (core.field(slot, L.S_DEPENDENTS) !== 0) settleDependents(state, slot, false);
+  if (core.field(slot, L.S_DEPENDENTS) !== 0) settleDependents(state, slot, 'gone');
   dropDependencies(state, slot);
   if ((flagsOf(state, slot) & L.FLAG_CUSTOM_ID) !== 0 && raw !== L.STATE_REMEMBERED && remember(state, slot, raw))
     return;
@@ -134,7 +155,6 @@ export function discard(state: EngineState, slot: Slot): void {
 /** Keeps id, final state and the payload's hash. False when the id is not to be remembered. */
 function remember(state: EngineState, slot: Slot, raw: number): boolean {
   const { core, payloads } = state;
-  if (core.field(slot, L.S_PINS) !== 0) return false;
   const payload = core.field(slot, L.S_PAYLOAD);
   const ttl = payloads.opts(payload).idempotencyTtl ?? JOB_DEFAULTS.idempotencyTtl;
   const due = core.time(slot, L.S_FINISHED_ON) + ttl;
@@ -142,12 +162,34 @@ function remember(state: EngineState, slot: Slot, raw: number): boolean {
   const short = payloads.encodeRemembered(payload, hashOf(payloads.dataBytes(payload)));
   if (short === 0) return false;
   if (raw !== L.STATE_LINGERING) setFlags(state, slot, withFinal(0, raw));
-  setFlags(state, slot, 0, L.FLAG_OPTIONS | OWN_RETENTION);
-  core.wasm.jobRemember(slot, short, due);
+  const pinned = core.field(slot, L.S_PINS) !== 0;
+  const kept = pinned ? twinOf(state, slot, short) : slot;
+  if (kept === 0 || core.wasm.jobRemember(kept, short, due) === 0) {
+    if (pinned && kept !== 0) core.wasm.jobRemove(kept);
+    core.wasm.blockFree(short);
+    return false;
+  }
+  setFlags(state, kept, 0, L.FLAG_OPTIONS | OWN_RETENTION);
   state.alarm.arm();
   state.remembered++;
-  if (state.remembered > state.limits.idempotencyIds) forgetOldestId(state, slot);
-  return true;
+  if (state.remembered > state.limits.idempotencyIds) forgetOldestId(state, kept);
+  return !pinned;
+}
+
+/** A dependent still reads the record: the id is remembered by another slot. */
+function twinOf(state: EngineState, slot: Slot, short: Block): Slot {
+  const { core } = state;
+  const queue = core.field(slot, L.S_QUEUE);
+  const flags = withFinal(L.FLAG_CUSTOM_ID, finalOf(flagsOf(state, slot)));
+  const timestamp = core.time(slot, L.S_TIMESTAMP);
+  const twin = core.wasm.jobCreate(queue, core.priority(slot), flags, short, timestamp, 0) >>> 0;
+  if (twin === 0) return 0;
+  core.setField(twin, L.S_PAYLOAD, 0); // or it would be freed when it is given to the twin for good
+  core.setField(twin, L.S_ATTEMPTS, core.field(slot, L.S_ATTEMPTS));
+  core.setField(twin, L.S_STARTED, core.field(slot, L.S_STARTED));
+  core.setTime(twin, L.S_PROCESSED_ON, core.time(slot, L.S_PROCESSED_ON));
+  core.setTime(twin, L.S_FINISHED_ON, core.time(slot, L.S_FINISHED_ON));
+  return twin;
 }
 
 function forgetOldestId(state: EngineState, slot: Slot): void {

@@ -58,6 +58,9 @@ export function withFinal(flags: number, state: number): number {
   return (flags & ~(15 << FINAL_SHIFT)) | (state << FINAL_SHIFT);
 }
 
+/** It has ended, and what follows from that (waiters, dependents, retention) is still to come: its record stays until then. */
+export const ENDING = 1 << 28;
+
 export function finalOf(flags: number): number {
   return (flags >>> FINAL_SHIFT) & 15;
 }

@@ -420,7 +420,7 @@ export function sendToDlq(state: EngineState, slot: Slot, reason: DlqReason, mes
 
 /** The job is about to be removed by somebody: dependents go by their policy. */
 export function tellRemoval(state: EngineState, slot: Slot): void {
-  if (state.core.field(slot, L.S_DEPENDENTS) !== 0) settleDependents(state, slot, false);
+  if (state.core.field(slot, L.S_DEPENDENTS) !== 0) settleDependents(state, slot, 'gone');
 }
 
 /** For messages. */
