@@ -20,6 +20,7 @@ import { ThreadServer } from './threads/thread-server.js';
 import type { EngineHandle } from './threads/wire.js';
 import { Alarm } from './upkeep/alarm.js';
 import { KeepAlive } from './upkeep/keep-alive.js';
+import { runPostponed } from './upkeep/postponed.js';
 import { Retention } from './upkeep/retention.js';
 import { runTimers } from './upkeep/timers.js';
 import { VERSION } from './version.js';
@@ -159,6 +160,7 @@ export class Engine extends EventEmitter {
     }
     core.wasm.limboAdvance();
     core.wasm.sealedCollect();
+    runPostponed(this.#state);
     this.#state.events.upkeep(this.#state.clock.now());
     this.#state.queues.setReportStarts(this.#state.events.recording);
   }
@@ -267,6 +269,7 @@ function createState(
     },
     owners: [undefined, runs],
     closed: false,
+    postponed: [],
     remembered: 0,
   };
   return state;

@@ -15,6 +15,7 @@ import type { ThreadServer } from './threads/thread-server.js';
 import type { Alarm } from './upkeep/alarm.js';
 import type { Clock } from './upkeep/clock.js';
 import type { KeepAlive } from './upkeep/keep-alive.js';
+import type { Postponed } from './upkeep/postponed.js';
 import type { Retention } from './upkeep/retention.js';
 
 /** Who runs jobs: the engine's own thread (function handlers) or a thread of a pool. Found by the owner in a slot's word. */
@@ -65,6 +66,8 @@ export interface EngineState {
   /** By thread index; [1] is the engine's own thread. */
   readonly owners: (RunOwner | undefined)[];
   closed: boolean;
+  /** Transitions that wait for memory. */
+  readonly postponed: Postponed[];
   /** Ids remembered in all queues. */
   remembered: number;
   /** A warning that must not stop anything: told to `engine.on('warning')`, else to the process. */

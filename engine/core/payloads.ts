@@ -138,14 +138,6 @@ export class Payloads {
     return block;
   }
 
-  /** As `encodeValue`, from the engine's reserve if it must be: what is kept of a job that was admitted. */
-  encodeReserved(value: unknown): Block {
-    const bytes = encodePayload(value);
-    const block = this.#core.wasm.blockAllocReserved(bytes.length) >>> 0;
-    if (block !== 0) this.#core.blockWrite(block, 0, bytes);
-    return block;
-  }
-
   /** A block with another job's id, name and options, and other data; 0 when memory is full. */
   encodeData(payload: Block, data: unknown): Block {
     const core = this.#core;

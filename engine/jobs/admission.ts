@@ -10,6 +10,7 @@ import { type Block, L, type Slot } from '../core/index.js';
 import type { QueueEntry } from '../queues.js';
 import type { EngineState } from '../state.js';
 import { announce, flagsOf, idOf, tell } from '../state.js';
+import { toBlocked, toDelayed, toReady, toReadyQuietly } from '../upkeep/postponed.js';
 import { applyPolicy, connect, dropDependencies, firstFailed } from './dependencies.js';
 import { discard, hashOf } from './endings.js';
 import { HAS_DEPENDENCIES, OWN_RETENTION, policyFlags } from './flags.js';
@@ -42,6 +43,7 @@ export function admit(state: EngineState, queue: QueueEntry, items: readonly Add
   }
   const made = admitPlain(state, queue, items);
   if (made !== undefined) return made;
+  if (!atomic && items.every(({ opts }) => isSimple(opts))) return items.map((item) => admitOne(state, queue, item));
   const entries: Entry[] = new Array(items.length);
   for (let i = 0; i < items.length; i++) entries[i] = encode(state, items[i] as AddItem);
   return admitEntries(state, queue, entries, atomic);
@@ -87,6 +89,13 @@ function admitSimple(state: EngineState, queue: QueueEntry, item: AddItem): NewJ
   return { first: state.core.number(slot), count: 1, timestamp: item.opts?.timestamp ?? now, places };
 }
 
+/** One of many that stand for themselves: each takes the memory that it needs before the next one takes any. */
+function admitOne(state: EngineState, queue: QueueEntry, item: AddItem): AddAnswer {
+  const made = admitSimple(state, queue, item);
+  if (made instanceof Error) return { id: '', deduplicated: false, timestamp: state.clock.now(), error: made };
+  return { id: `j${made.first}`, deduplicated: false, timestamp: made.timestamp };
+}
+
 /**
  * Many jobs without options. Undefined, and nothing done, when there are others among them, or when one can't be admitted: then the
  * general way finds out which, and why.
@@ -112,7 +121,7 @@ function admitPlain(state: EngineState, queue: QueueEntry, items: readonly AddIt
   }
   for (let i = 0; i < places.length; i++) {
     const slot = (places[i] as number) * L.SLOT_BYTES;
-    wasm.jobReadyQuiet(slot);
+    toReadyQuietly(state, slot);
     tellAdded(state, slot, 'waiting');
   }
   wasm.queueMark(queue.address, 0);
@@ -330,7 +339,7 @@ function startAll(state: EngineState, queue: QueueEntry, entries: readonly Entry
       quiet = undefined;
     }
     if (canBeQuiet(state, slot, opts)) {
-      core.wasm.jobReadyQuiet(slot);
+      toReadyQuietly(state, slot);
       tellAdded(state, slot, 'waiting');
       quiet = priority;
       ready++;
@@ -380,21 +389,19 @@ function compare(state: EngineState, slot: Slot, entry: Entry): void {
 
 /** Ready, delayed or blocked, as its options and dependencies have it. True when it is ready. */
 function start(state: EngineState, slot: Slot, opts: JobOptions | undefined, now: number): boolean {
-  const { core } = state;
   if (opts === undefined) {
-    core.wasm.jobReady(slot, 0);
+    toReady(state, slot, false);
     tellAdded(state, slot, 'waiting');
     return true;
   }
   if ((flagsOf(state, slot) & HAS_DEPENDENCIES) !== 0 && startDependent(state, slot)) return false;
   const delay = opts.delay ?? 0;
   if (delay > 0) {
-    core.wasm.jobDelay(slot, now + delay);
-    state.alarm.arm();
+    toDelayed(state, slot, now + delay);
     tellAdded(state, slot, 'delayed');
     return false;
   }
-  core.wasm.jobReady(slot, opts.lifo === true ? 1 : 0);
+  toReady(state, slot, opts.lifo === true);
   if (opts.ttl !== undefined) state.alarm.arm();
   tellAdded(state, slot, 'waiting');
   return true;
@@ -405,7 +412,7 @@ function startDependent(state: EngineState, slot: Slot): boolean {
   const { core } = state;
   const failed = firstFailed(state, slot);
   if (core.field(slot, L.S_UNSETTLED) === 0 && failed === 0) return false;
-  core.wasm.jobBlock(slot);
+  toBlocked(state, slot);
   state.alarm.arm();
   tellAdded(state, slot, 'blocked');
   if (failed !== 0) applyPolicy(state, slot, failed, 0, 'failed');

@@ -6,6 +6,7 @@ import { L, type Slot } from '../core/index.js';
 import type { QueueEntry } from '../queues.js';
 import type { EngineState } from '../state.js';
 import { announce, flagsOf, idOf, queueOf, setFlags, tell, tellQueue } from '../state.js';
+import { toBlocked, toDelayed } from '../upkeep/postponed.js';
 import { dependencyRecords, dropDependencies, hopeless, reconnect } from './dependencies.js';
 import { discard, ended } from './endings.js';
 import { CANCELLING, DISCARDED } from './flags.js';
@@ -112,11 +113,9 @@ export function changePriority(state: EngineState, queue: string, ref: JobRef, p
   const slot = mustResolve(state, queue, ref);
   const raw = state.core.state(slot);
   const first = lifo || (flagsOf(state, slot) & L.FLAG_LIFO) !== 0;
-  if (
-    raw >= L.STATE_COMPLETED ||
-    raw === L.STATE_ACTIVE ||
-    state.core.wasm.jobPrioritise(slot, priority, first ? 1 : 0) === 0
-  ) {
+  const isOver = raw >= L.STATE_COMPLETED || raw === L.STATE_ACTIVE;
+  if (isOver || state.core.wasm.jobPrioritise(slot, priority, first ? 1 : 0) === 0) {
+    if (state.core.state(slot) === L.STATE_WAITING) throw new EngineFullError({ limitBytes: state.limits.memoryBytes });
     refuseState(state, slot, 'given another priority', 'waiting, delayed or blocked');
   }
   tell(state, slot, 'priority', () => ({ priority }));
@@ -129,8 +128,7 @@ export function changeDelay(state: EngineState, queue: string, ref: JobRef, dela
     makeReady(state, slot, false, 'delayed');
     return;
   }
-  state.core.wasm.jobDelay(slot, state.clock.now() + delayMs);
-  state.alarm.arm();
+  toDelayed(state, slot, state.clock.now() + delayMs);
   tell(state, slot, 'delayed', () => ({ delay: delayMs, prev: 'delayed' }));
 }
 
@@ -151,9 +149,13 @@ export function updateData(state: EngineState, queue: string, ref: JobRef, data:
   const before = core.field(slot, L.S_PAYLOAD);
   const block = payloads.encodeData(before, data);
   if (block === 0) throw new EngineFullError({ limitBytes: state.limits.memoryBytes });
-  if (!held) core.wasm.jobReplacePayload(slot, block);
-  else if (core.wasm.jobPrioritise(slot, core.priority(slot), 0) === 0) core.wasm.blockFree(block);
-  else core.wasm.jobReplacePayload(slot, block);
+  // Out of every claimer's reach first, since one could be reading the old payload; so it goes to the tail of its priority.
+  if (held && core.wasm.jobPrioritise(slot, core.priority(slot), 0) === 0) {
+    core.wasm.blockFree(block);
+    if (core.state(slot) === L.STATE_WAITING) throw new EngineFullError({ limitBytes: state.limits.memoryBytes });
+    return updateData(state, queue, ref, data, run); // a claim came first
+  }
+  core.wasm.jobReplacePayload(slot, block);
 }
 
 /** One run of a job: its slot and the generation of its claim. */
@@ -324,7 +326,7 @@ function retryOne(state: EngineState, slot: Slot, chosen: ReadonlySet<Slot>): vo
   core.setTime(slot, L.S_EXPIRY, ttl === 0 ? 0 : state.clock.now() + ttl); // counted anew, or an expired one would expire at once
   tell(state, slot, 'retrying', () => ({ prev: 'failed' }));
   if (open > 0) {
-    core.wasm.jobBlock(slot);
+    toBlocked(state, slot);
     tell(state, slot, 'blocked', () => ({ prev: 'failed' }));
   } else makeReady(state, slot, false, 'failed');
 }

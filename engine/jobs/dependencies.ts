@@ -3,6 +3,7 @@ import type { DependencyRecord } from '../../client/connection.js';
 import { L, type Slot } from '../core/index.js';
 import type { EngineState } from '../state.js';
 import { announce, flagsOf, idOf, queueOf, setFlags, tell } from '../state.js';
+import { toDelayed, toReady } from '../upkeep/postponed.js';
 import { deferEnds, ended } from './endings.js';
 import { HAS_DEPENDENCIES, policyOf } from './flags.js';
 import { type ColdRecord, coldOf, dependencyRecord, finalState, setCold } from './records.js';
@@ -174,12 +175,11 @@ export function release(state: EngineState, slot: Slot): void {
   const flags = flagsOf(state, slot);
   const delay = (flags & L.FLAG_OPTIONS) === 0 ? 0 : (state.payloads.opts(core.field(slot, L.S_PAYLOAD)).delay ?? 0);
   if (delay > 0) {
-    core.wasm.jobDelay(slot, state.clock.now() + delay);
-    state.alarm.arm();
+    toDelayed(state, slot, state.clock.now() + delay);
     tell(state, slot, 'delayed', () => ({ delay, prev: 'blocked' }));
     return;
   }
-  core.wasm.jobReady(slot, (flags & L.FLAG_LIFO) !== 0 ? 1 : 0);
+  toReady(state, slot, (flags & L.FLAG_LIFO) !== 0);
   tell(state, slot, 'waiting', () => ({ prev: 'blocked' }));
   announce(state, queueOf(state, slot), 1);
 }

@@ -120,7 +120,10 @@ function linger(state: EngineState, slot: Slot): void {
   const queue = core.field(slot, L.S_QUEUE);
   dropDependencies(state, slot);
   setFlags(state, slot, withFinal(0, core.state(slot)));
-  core.wasm.jobLinger(slot, core.time(slot, L.S_FINISHED_ON) + LINGER_MS);
+  if (core.wasm.jobLinger(slot, core.time(slot, L.S_FINISHED_ON) + LINGER_MS) === 0) {
+    forget(state, slot); // no memory for its timer
+    return;
+  }
   state.alarm.arm();
   if (core.field(slot, L.S_DEPENDENTS) !== 0) settleDependents(state, slot, 'gone'); // those that wait while it may be retried
   while (core.listCount(queue, L.STATE_LINGERING) > LINGER_JOBS) forget(state, core.listHead(queue, L.STATE_LINGERING));

@@ -16,6 +16,9 @@ const STATE_NAMES: Readonly<Record<number, JobState>> = {
   [L.STATE_CANCELLED]: 'cancelled',
 };
 
+/** Of a job that failed when there was no memory for the reason. */
+const NO_REASON = 'The reason was not kept: memory was full';
+
 /** What is kept of a job beside its payload and result: written rarely (a failed attempt, progress, a log line). */
 export interface ColdRecord {
   failedReason?: string;
@@ -35,10 +38,18 @@ export function coldOf(state: EngineState, slot: Slot): ColdRecord {
   return block === 0 ? {} : (state.payloads.value(block) as ColdRecord);
 }
 
+/**
+ * Not from the reserve, which is for what keeps jobs going: stacks of many failures would use it up. In full memory what is longest is
+ * left out, and if even the rest finds no room the record keeps what it has.
+ */
 export function setCold(state: EngineState, slot: Slot, cold: ColdRecord): void {
   const { core, payloads } = state;
-  const block = payloads.encodeReserved(cold);
-  if (block === 0) return; // even the reserve is gone: the record keeps what it has
+  let block = payloads.encodeValue(cold);
+  if (block === undefined) {
+    const { stacktrace: _stacks, logs: _logs, attempts: _attempts, ...short } = cold;
+    block = payloads.encodeValue(short);
+  }
+  if (block === undefined) return;
   const before = core.field(slot, L.S_EXTRA);
   if (before !== 0) core.wasm.blockFree(before);
   core.setField(slot, L.S_EXTRA, block);
@@ -70,7 +81,7 @@ export function endingOf(state: EngineState, slot: Slot): Ending | undefined {
     case 'completed':
       return { kind: 'completed', value: resultOf(state, slot) };
     case 'failed': {
-      const { failedReason = '', stacktrace = [] } = coldOf(state, slot);
+      const { failedReason = NO_REASON, stacktrace = [] } = coldOf(state, slot);
       return { kind: 'failed', failedReason, stacktrace };
     }
     case 'cancelled':
@@ -103,7 +114,7 @@ export function snapshot(state: EngineState, slot: Slot): JobSnapshot {
     state: now,
     progress: cold.progress,
     returnvalue: now === 'completed' ? resultOf(state, slot) : undefined,
-    failedReason: cold.failedReason ?? cold.cancelReason,
+    failedReason: cold.failedReason ?? cold.cancelReason ?? (now === 'failed' ? NO_REASON : undefined),
     stacktrace: cold.stacktrace ?? [],
     attemptsMade: core.field(slot, L.S_ATTEMPTS),
     attemptsStarted: started,

@@ -7,6 +7,7 @@ import { JOB_DEFAULTS, type JobOptions } from '../../client/options.js';
 import { type Block, L, type Slot } from '../core/index.js';
 import type { EngineState } from '../state.js';
 import { announce, flagsOf, idOf, queueOf, setFlags, tell, tellQueue } from '../state.js';
+import { toBlocked, toDelayed, toReady } from '../upkeep/postponed.js';
 import { backoffDelay } from './backoff.js';
 import { settleDependents } from './dependencies.js';
 import { ended } from './endings.js';
@@ -347,10 +348,8 @@ export function endTerminated(state: EngineState, slot: Slot): void {
 // ---- back to waiting --------------------------------------------------------------------------------------------------------
 
 function requeue(state: EngineState, slot: Slot, delay: number, now: number, first: boolean): void {
-  const { core } = state;
   if (delay > 0) {
-    core.wasm.jobDelay(slot, now + delay);
-    state.alarm.arm();
+    toDelayed(state, slot, now + delay);
     tell(state, slot, 'delayed', () => ({ delay, prev: 'active' }));
     return;
   }
@@ -367,14 +366,14 @@ export function makeReady(state: EngineState, slot: Slot, first: boolean, prev: 
   if (core.lost(slot) >= SUSPECT_LOSSES) {
     setFlags(state, slot, SUSPECT);
     if (queue.suspectOut) {
-      core.wasm.jobBlock(slot);
+      toBlocked(state, slot);
       queue.suspects.push({ slot, number: core.number(slot) });
       return;
     }
     queue.suspectOut = true;
     setFlags(state, slot, SUSPECT_OUT);
   }
-  core.wasm.jobReady(slot, first || (flagsOf(state, slot) & L.FLAG_LIFO) !== 0 ? 1 : 0);
+  toReady(state, slot, first || (flagsOf(state, slot) & L.FLAG_LIFO) !== 0);
   tell(state, slot, 'waiting', () => ({ prev }));
   announce(state, queue, 1);
 }
