@@ -89,6 +89,7 @@ export class LocalClaims implements ClaimSource, ReadyListener {
     this.sink = sink;
     this.abortGraceMs = opts.abortGraceMs;
     queue.local.add(this);
+    state.keepAlive.acquire();
   }
 
   grant(count: number): void {
@@ -173,7 +174,9 @@ export class LocalClaims implements ClaimSource, ReadyListener {
 
   /** Runs that are still going are given back by whoever closes (`settle` with `released`). */
   async close(): Promise<void> {
+    if (this.#closed) return;
     this.#closed = true;
+    this.#state.keepAlive.release();
     this.#cancelTimer?.();
     this.#queue.local.delete(this);
   }

@@ -199,7 +199,7 @@ describe('working in an attached thread', () => {
     await until(() => thread.workerErrors.length === 1);
     expect(thread.workerErrors[0]).toMatchObject({ message: 'This connection to the engine has been closed' });
     open(2); // the handler there ends now; its outcome must go nowhere
-    for (let round = 0; round < 20; round++) {
+    for (let round = 0; round < 5; round++) {
       const other = await AttachedThread.open(engine); // takes the index over
       expect(await other.call('addMany', { count: 100 })).toBe(100);
       await other.terminate();
@@ -251,7 +251,7 @@ describe('the end of an attached thread', () => {
       };
       for (let n = 0; n < 3; n++) await round(n);
       const { used } = engine.stats().memory;
-      for (let n = 0; n < 12; n++) await round(n);
+      for (let n = 0; n < 8; n++) await round(n);
       // The engine's upkeep gives chunks back once a second.
       await until(() => engine.stats().memory.used <= used + 5 * 65536, 'the memory of before');
       expect(engine.stats().jobs).toBe(0);
@@ -300,7 +300,7 @@ describe('attaching', () => {
   test('threads come and go: no place is kept', async () => {
     const engine = await openEngine();
     const before = engine.stats().memory.used;
-    for (let round = 0; round < 12; round++) {
+    for (let round = 0; round < 6; round++) {
       const threads = await Promise.all([AttachedThread.open(engine), AttachedThread.open(engine)]);
       await Promise.all(threads.map((thread) => thread.call('counts')));
       await Promise.all(threads.map((thread) => thread.terminate()));
