@@ -11,7 +11,7 @@ import type { QueueEntry } from '../queues.js';
 import type { EngineState } from '../state.js';
 import { announce, flagsOf, idOf, tell } from '../state.js';
 import { toBlocked, toDelayed, toReady, toReadyQuietly } from '../upkeep/postponed.js';
-import { applyPolicy, connect, dropDependencies, firstFailed } from './dependencies.js';
+import { applyPolicy, connect, dropDependencies, firstFailed, settleDependents } from './dependencies.js';
 import { discard, hashOf } from './endings.js';
 import { HAS_DEPENDENCIES, OWN_RETENTION, policyFlags } from './flags.js';
 import { type Plan, planDependencies } from './plans.js';
@@ -227,7 +227,9 @@ function resolveId(state: EngineState, queue: QueueEntry, entry: Entry, byId: Ma
       entry.error = new DuplicateJobError({ queue: queue.name, jobId: id, state: finalState(state, slot) });
       return;
     case 'replace':
-      entry.replace = raw === L.STATE_WAITING || raw === L.STATE_DELAYED || raw === L.STATE_BLOCKED;
+      entry.replace =
+        (raw === L.STATE_WAITING || raw === L.STATE_DELAYED || raw === L.STATE_BLOCKED) &&
+        core.field(slot, L.S_STARTED) === 0;
       entry.existing = slot;
       return;
     case 'rerun':
@@ -294,6 +296,7 @@ function create(state: EngineState, queue: QueueEntry, block: Block, opts: JobOp
 function removeFinished(state: EngineState, queue: QueueEntry, block: Block): void {
   const slot = state.core.wasm.findId(queue.address, block + L.P_CONTENT, state.payloads.idBytes(block)) >>> 0;
   if (slot === 0) return;
+  if (state.core.field(slot, L.S_DEPENDENTS) !== 0) settleDependents(state, slot, 'gone');
   dropDependencies(state, slot);
   discard(state, slot);
 }
@@ -327,7 +330,12 @@ function startAll(state: EngineState, queue: QueueEntry, entries: readonly Entry
   let quiet: number | undefined;
   let ready = 0;
   for (const entry of entries) {
-    if (entry.error !== undefined || entry.twin !== undefined) continue;
+    if (entry.error !== undefined) continue;
+    if (entry.twin !== undefined) {
+      const { existing, slot, error } = entry.twin;
+      if (error === undefined) compare(state, existing ?? slot, entry);
+      continue;
+    }
     if (entry.existing !== undefined) {
       restart(state, queue, entry, now);
       continue;

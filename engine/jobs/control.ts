@@ -1,5 +1,12 @@
 /** What users do to jobs and queues that are there. */
-import type { DependencyRecord, Explanation, JobCounts, JobRef, JobSnapshot } from '../../client/connection.js';
+import type {
+  DependencyRecord,
+  Explanation,
+  JobCounts,
+  JobRef,
+  JobSnapshot,
+  JobStateOrUnknown,
+} from '../../client/connection.js';
 import { EngineFullError, JobActiveError, JobNotFoundError, ValidationError } from '../../client/errors.js';
 import { JOB_DEFAULTS } from '../../client/options.js';
 import { L, type Slot } from '../core/index.js';
@@ -67,6 +74,7 @@ function abortRun(state: EngineState, slot: Slot, why: 'cancelled' | 'removed', 
 export function remove(state: EngineState, queue: string, ref: JobRef): boolean {
   const slot = visibleSlot(state, queue, ref);
   if (slot === 0) return forgetId(state, queue, ref);
+  const prev = visibleState(state, slot);
   if (state.core.state(slot) < L.STATE_COMPLETED && !hold(state, slot)) {
     throw new JobActiveError({
       queue: queueOf(state, slot).name,
@@ -74,7 +82,7 @@ export function remove(state: EngineState, queue: string, ref: JobRef): boolean 
       hint: 'Cancel it first, then remove it.',
     });
   }
-  removeHeld(state, slot);
+  removeHeld(state, slot, prev);
   return true;
 }
 
@@ -87,9 +95,8 @@ function forgetId(state: EngineState, queue: string, ref: JobRef): boolean {
   return true;
 }
 
-/** Removes a job that nobody can claim: waiters and dependents are told. */
-export function removeHeld(state: EngineState, slot: Slot): void {
-  const prev = visibleState(state, slot);
+/** Removes a job that nobody can claim: waiters and dependents are told. `prev`: its state before it was held. */
+function removeHeld(state: EngineState, slot: Slot, prev: JobStateOrUnknown): void {
   tellRemoval(state, slot);
   tellWaiters(state, slot, prev);
   tell(state, slot, 'removed', () => ({ prev }));
@@ -153,7 +160,8 @@ export function updateData(state: EngineState, queue: string, ref: JobRef, data:
   if (held && core.wasm.jobPrioritise(slot, core.priority(slot), 0) === 0) {
     core.wasm.blockFree(block);
     if (core.state(slot) === L.STATE_WAITING) throw new EngineFullError({ limitBytes: state.limits.memoryBytes });
-    return updateData(state, queue, ref, data, run); // a claim came first
+    updateData(state, queue, ref, data, run); // a claim came first
+    return;
   }
   core.wasm.jobReplacePayload(slot, block);
 }
@@ -352,8 +360,9 @@ function removeAll(state: EngineState, queue: QueueEntry, raw: number): void {
   for (let slot = core.listHead(queue.address, raw); slot !== 0; ) {
     const next = core.field(slot, L.S_NEXT);
     // Removing one may remove or move others (dependents' policies): the next is looked up again if it has left the list.
+    const prev = visibleState(state, slot);
     if (raw !== L.STATE_WAITING || hold(state, slot)) {
-      removeHeld(state, slot);
+      removeHeld(state, slot, prev);
       slot = next === 0 || stillListed(state, next, raw) ? next : core.listHead(queue.address, raw);
     } else slot = next;
   }

@@ -4,7 +4,7 @@ import type { RetentionPolicy } from '../../client/options.js';
 import { JOB_DEFAULTS } from '../../client/options.js';
 import { type Block, L, type QueueAddress, type Slot } from '../core/index.js';
 import type { EngineState } from '../state.js';
-import { flagsOf, idOf, queueOf, setFlags, tellQueue } from '../state.js';
+import { flagsOf, setFlags, tell } from '../state.js';
 import { dropDependencies, rememberDependencies, settleDependents } from './dependencies.js';
 import { ENDING, finalOf, HAS_DEPENDENCIES, OWN_RETENTION, withFinal } from './flags.js';
 import { tellWaiters } from './waiting.js';
@@ -131,8 +131,7 @@ function linger(state: EngineState, slot: Slot): void {
 
 /** The record's time is over, or there are too many. */
 export function evict(state: EngineState, slot: Slot): void {
-  if (state.core.state(slot) === L.STATE_FAILED)
-    tellQueue(state, queueOf(state, slot).name, 'dlq:evicted', { jobId: idOf(state, slot) });
+  if (state.core.state(slot) === L.STATE_FAILED) tell(state, slot, 'dlq:evicted');
   forget(state, slot);
 }
 
@@ -151,7 +150,7 @@ export function forget(state: EngineState, slot: Slot): void {
 export function discard(state: EngineState, slot: Slot): void {
   const raw = state.core.state(slot);
   if (raw === L.STATE_REMEMBERED) state.remembered--;
-  else if (raw !== L.STATE_LINGERING) setFlags(state, slot, withFinal(0, raw));
+  else if (raw !== L.STATE_LINGERING) setFlags(state, slot, withFinal(0, raw < L.STATE_COMPLETED ? 0 : raw));
   state.core.wasm.jobRemove(slot);
 }
 
@@ -198,7 +197,7 @@ function twinOf(state: EngineState, slot: Slot, short: Block): Slot {
 function forgetOldestId(state: EngineState, slot: Slot): void {
   const oldest = state.core.listHead(state.core.field(slot, L.S_QUEUE), L.STATE_REMEMBERED);
   if (oldest === 0) return;
-  tellQueue(state, queueOf(state, oldest).name, 'idempotency:evicted', { jobId: idOf(state, oldest) });
+  tell(state, oldest, 'idempotency:evicted');
   discard(state, oldest);
 }
 

@@ -141,5 +141,6 @@ export function dependencyRecord(state: EngineState, slot: Slot): DependencyReco
   if (ending?.kind === 'completed') record.result = ending.value;
   if (ending?.kind === 'failed') record.failedReason = ending.failedReason;
   if (ending?.kind === 'cancelled') record.failedReason = ending.reason ?? 'cancelled';
+  if (record.state === 'unknown') record.failedReason = 'removed';
   return record;
 }

@@ -11,7 +11,7 @@ import { type Ending, endingError, ManyWait, type NameOf, OneWait, type Wait } f
 
 /**
  * Results in the order of the references. Not `settled`: rejects with the failure that happened first (of those already there, the
- * first in order). Throws JobNotFoundError for a job that never existed, and then waits for none.
+ * first in order). That a job never existed is a failure that happened before.
  */
 export function awaitJobs(
   state: EngineState,
@@ -22,12 +22,7 @@ export function awaitJobs(
 ): Promise<unknown[]> {
   if (refs.length === 0) return Promise.resolve([]);
   const wait = new ManyWait(refs.length, settled);
-  try {
-    for (let index = 0; index < refs.length; index++) join(state, wait, index, queue, refs[index] as JobRef);
-  } catch (error) {
-    state.waiters.forget(wait);
-    throw error;
-  }
+  for (let index = 0; index < refs.length; index++) join(state, wait, index, queue, refs[index] as JobRef);
   state.waiters.begin(wait, timeoutMs, namesOf(queue, refs));
   return wait.promise;
 }
@@ -61,9 +56,13 @@ export function awaitAdded(
   return wait.promise;
 }
 
-/** Waits for the job, or takes what it ended with. Throws JobNotFoundError for one that never existed. */
+/** Waits for the job, or takes what it ended with. */
 function join(state: EngineState, wait: Wait, index: number, queue: string, ref: JobRef): void {
-  const slot = find(state, queue, ref);
+  const { slot, existed } = resolve(state, queue, ref);
+  if (slot === 0 && !existed) {
+    wait.fail(index, new JobNotFoundError({ queue: ref.queue ?? queue, jobId: ref.id }));
+    return;
+  }
   if (slot !== 0 && state.core.state(slot) < L.STATE_COMPLETED) {
     if (!wait.done) waitFor(state, wait, index, slot);
     return;
@@ -76,13 +75,6 @@ function join(state: EngineState, wait: Wait, index: number, queue: string, ref:
 }
 
 const REMOVED: Ending = { kind: 'removed', state: undefined };
-
-/** The record, or 0 for a job that is gone. */
-function find(state: EngineState, queue: string, ref: JobRef): Slot {
-  const { slot, existed } = resolve(state, queue, ref);
-  if (slot === 0 && !existed) throw new JobNotFoundError({ queue: ref.queue ?? queue, jobId: ref.id });
-  return slot;
-}
 
 function waitFor(state: EngineState, wait: Wait, index: number, slot: Slot): void {
   setFlags(state, slot, WAITED);

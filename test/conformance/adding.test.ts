@@ -219,7 +219,7 @@ describe('a jobId that is there', () => {
     b.worker(() => 1);
     for (const jobId of ['a', 'b', 'c']) await queue.addAndWait('x', 1, { jobId, removeOnComplete: true });
     await b.clock.advance(40_000);
-    expect(seen.all.filter((one) => one.event === 'idempotency:evicted').map((one) => one.args.jobId)).toEqual(['a']);
+    expect(seen.all.filter((one) => one.event === 'idempotency:evicted').map((one) => one.jobId)).toEqual(['a']);
     expect((await queue.add('x', 1, { jobId: 'a' })).deduplicated).toBe(false);
     expect((await queue.add('x', 1, { jobId: 'c' })).deduplicated).toBe(true);
   });

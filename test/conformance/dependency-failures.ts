@@ -233,7 +233,11 @@ export const dependencyFailures: Suite = (harness) => {
       const good = await kit.completed(kit.queue(), 7);
       const cancelled = await kit.queue().add('c', null);
       await kit.queue().cancel(cancelled, 'not wanted');
-      const job = await kit.queue().add('b', null, { dependsOn: [bad, good, cancelled], onDependencyFailure: 'run' });
+      const removed = await kit.queue().add('r', null);
+      const job = await kit
+        .queue()
+        .add('b', null, { dependsOn: [bad, good, cancelled, removed], onDependencyFailure: 'run' });
+      await removed.remove();
       let results: unknown;
       let failures: unknown;
       let alias: unknown;
@@ -244,7 +248,13 @@ export const dependencyFailures: Suite = (harness) => {
       });
       await kit.queue().finished(job);
       expect(results).toEqual({ [good.id]: 7 });
-      expect(failures).toEqual({ [`deps:${bad.id}`]: 'why', [cancelled.id]: 'not wanted' });
+      expect(failures).toEqual({ [`deps:${bad.id}`]: 'why', [cancelled.id]: 'not wanted', [removed.id]: 'removed' });
+      expect(await job.getDependencies()).toMatchObject([
+        { state: 'failed' },
+        { state: 'completed' },
+        { state: 'cancelled' },
+        { state: 'unknown' },
+      ]);
       expect(alias).toEqual(failures);
     });
 

@@ -2,14 +2,18 @@
 import { adding } from './adding.js';
 import { dependencies } from './dependencies.js';
 import { dependencyFailures } from './dependency-failures.js';
+import { identity } from './identity.js';
 import type { Suite } from './kit.js';
 import { order } from './order.js';
 import { retry } from './retry.js';
+import { waiting } from './waiting.js';
 
 export const SUITES: Readonly<Record<string, Suite>> = {
   adding,
-  order,
-  retry,
   dependencies,
   'dependency failures': dependencyFailures,
+  identity,
+  order,
+  retry,
+  waiting,
 };

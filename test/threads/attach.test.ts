@@ -204,7 +204,7 @@ describe('working in an attached thread', () => {
       expect(await other.call('addMany', { count: 100 })).toBe(100);
       await other.terminate();
     }
-    await until(async () => (await queue.getJobCounts()).completed === 2001);
+    await until(async () => (await queue.getJobCounts()).completed === 501);
     await worker.close();
   });
 });
