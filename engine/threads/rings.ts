@@ -1,14 +1,17 @@
 /**
  * How the engine's thread hears of the others: it drains their outcome and submit rings, and sleeps on its own park word when there
  * is nothing. While entries keep coming it looks again each turn of the event loop, since a wake-up costs the other thread a system
- * call and this one some 45 µs; after `EMPTY_TURNS` turns without any it parks.
+ * call and this one some 45 µs; after some turns without any it parks. How many: as long as sleeps are short, waiting awake is cheaper;
+ * where entries come one by one and far between, it would take the core from the handlers that make them.
  */
 import { type Core, L, type QueueAddress } from '../core/index.js';
 
 /** Entries taken from one thread before the others, and the rest of the event loop, get their turn. */
 const TURN_ENTRIES = 512;
-/** A turn of the event loop takes 1 to 3 µs. */
+/** Empty turns before it parks, of 1 to 3 µs each: after a sleep shorter than `SHORT_SLEEP_MS`, and after a longer one. */
 const EMPTY_TURNS = 40;
+const EMPTY_TURNS_AFTER_LONG_SLEEP = 2;
+const SHORT_SLEEP_MS = 0.1;
 /** A woken thread that has not begun to run by then is busy or gone: another is woken in its place. */
 const WOKEN_MS = 1;
 
@@ -26,6 +29,8 @@ export class Rings {
   readonly #report: (error: unknown) => void;
   #owners: readonly RingOwner[] = [];
   #emptyTurns = 0;
+  #patience = EMPTY_TURNS;
+  #parkedAt = 0;
   #isScheduled = false;
   #isStopped = false;
   #watched: Set<QueueAddress> | undefined;
@@ -100,7 +105,7 @@ export class Rings {
     this.#isScheduled = false;
     if (this.#isStopped || this.#owners.length === 0) return;
     this.#emptyTurns = this.poll() === 0 ? this.#emptyTurns + 1 : 0;
-    if (this.#emptyTurns < EMPTY_TURNS) this.#schedule();
+    if (this.#emptyTurns < this.#patience) this.#schedule();
     else this.#park();
   };
 
@@ -113,6 +118,7 @@ export class Rings {
       this.#woken();
       return;
     }
+    this.#parkedAt = performance.now();
     this.#isScheduled = true; // until the wait is over, whoever calls `add` must wake it
     const wait = Atomics.waitAsync(i32, this.#core.parkIndex(L.ENGINE_THREAD), L.PARK_PARKED);
     if (wait.async) void wait.value.then(this.#unpark);
@@ -122,6 +128,8 @@ export class Rings {
   readonly #unpark = (): void => {
     this.#core.wasm.parkEnd(L.ENGINE_THREAD);
     this.#isScheduled = false;
+    const slept = performance.now() - this.#parkedAt;
+    this.#patience = slept < SHORT_SLEEP_MS ? EMPTY_TURNS : EMPTY_TURNS_AFTER_LONG_SLEEP;
     this.#woken();
   };
 
