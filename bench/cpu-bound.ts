@@ -76,7 +76,7 @@ const cpuBoundPart: Part = {
     const [plainOne, plainTwo] = [await plainCase(1, jobs, rounds), await plainCase(2, jobs, rounds)];
     return {
       name: 'cpu-bound',
-      warmups: 1,
+      warmups: quick ? 1 : 5, // until each isolate has compiled what it runs, which takes a core from the handlers
       repetitions: 5,
       cases: [one, two, plainOne, plainTwo],
       ratios: [
