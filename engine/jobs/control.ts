@@ -399,6 +399,7 @@ export function obliterate(state: EngineState, queue: QueueEntry, force: boolean
 function discardRun(state: EngineState, slot: Slot): void {
   tellRemoval(state, slot);
   tellWaiters(state, slot, 'active');
+  tell(state, slot, 'removed', () => ({ prev: 'active' }));
   dropDependencies(state, slot);
   state.core.wasm.indexRemove(slot); // its id is free at once
   setFlags(state, slot, DISCARDED);

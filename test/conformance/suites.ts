@@ -6,6 +6,7 @@ import { identity } from './identity.js';
 import type { Suite } from './kit.js';
 import { order } from './order.js';
 import { retry } from './retry.js';
+import { states } from './states.js';
 import { waiting } from './waiting.js';
 
 export const SUITES: Readonly<Record<string, Suite>> = {
@@ -15,5 +16,6 @@ export const SUITES: Readonly<Record<string, Suite>> = {
   identity,
   order,
   retry,
+  states,
   waiting,
 };
