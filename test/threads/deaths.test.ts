@@ -1,6 +1,6 @@
-import { type Job, JobCancelledError, JobFailedError } from 'flashq';
+import { type Job, JobCancelledError, JobFailedError, QueueEvents } from 'flashq';
 import { describe, expect, test } from 'vitest';
-import { board, open, reached, start, until } from './support.js';
+import { atEnd, board, open, reached, start, until } from './support.js';
 
 async function failure(promise: Promise<unknown>): Promise<JobFailedError> {
   const error = await promise.then(
@@ -30,6 +30,28 @@ describe('a thread that ends by itself', () => {
     await until(() => errors.length === 2);
     for (const error of errors) expect(error.message).toMatch(message);
     expect(await queue.addAndWait('echo', 'the place is filled again')).toBe('the place is filled again');
+  });
+
+  test('the events tell each loss, and what became of the job: the second table of docs/STATE_MACHINE.md', async () => {
+    const { engine, queue } = await start('tasks.js');
+    const events = new QueueEvents('work', { connection: engine });
+    atEnd(() => events.close());
+    const told: unknown[] = [];
+    for (const name of ['active', 'stalled', 'waiting', 'failed'] as const)
+      events.on(name, ({ prev }) => void told.push(prev === undefined ? name : [name, prev]));
+    await events.waitUntilReady();
+    await failure(queue.finished(await queue.add('exits', {}, { maxDeliveries: 2 })));
+    await until(() => told.length === 7);
+    const active = ['active', 'waiting'];
+    expect(told).toEqual([
+      'waiting',
+      active,
+      'stalled',
+      ['waiting', 'active'],
+      active,
+      'stalled',
+      ['failed', 'active'],
+    ]);
   });
 
   test('maxDeliveries is 5 unless the job says otherwise', async () => {
