@@ -29,22 +29,22 @@ export function ended(state: EngineState, slot: Slot): void {
   if (!draining) deferEnds(() => {});
 }
 
-/** What follows from the ends that `run` leads to comes after it. */
-export function deferEnds(run: () => void): void {
-  if (draining) {
-    run();
-    return;
-  }
+/** What follows from the ends that `run` leads to comes after it, even if it throws: until then no record is freed by them. */
+export function deferEnds<T>(run: () => T): T {
+  if (draining) return run();
   draining = true;
   try {
-    run();
-    for (let i = 0; i < pending.length; i++) {
-      const next = pending[i] as { state: EngineState; slot: Slot };
-      follow(next.state, next.slot);
-    }
+    return run();
   } finally {
-    pending.length = 0;
-    draining = false;
+    try {
+      for (let i = 0; i < pending.length; i++) {
+        const next = pending[i] as { state: EngineState; slot: Slot };
+        follow(next.state, next.slot);
+      }
+    } finally {
+      pending.length = 0;
+      draining = false;
+    }
   }
 }
 
@@ -97,10 +97,13 @@ function retain(state: EngineState, slot: Slot): void {
   }
 }
 
-/** The oldest go. Those whose end is still to be told see to it themselves when their turn comes. */
+/**
+ * The oldest go, as many as are too many now: dependents that fail by it come later and have a policy of their own. Those whose end is
+ * still to be told see to it themselves when their turn comes.
+ */
 function evictBeyond(state: EngineState, queue: QueueAddress, raw: number, count: number): void {
   const { core } = state;
-  while (core.listCount(queue, raw) > count) {
+  for (let over = core.listCount(queue, raw) - count; over > 0 && core.listCount(queue, raw) > count; over--) {
     const oldest = core.listHead(queue, raw);
     if ((flagsOf(state, oldest) & ENDING) !== 0) return;
     evict(state, oldest);
