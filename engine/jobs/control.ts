@@ -97,8 +97,8 @@ function forgetId(state: EngineState, queue: string, ref: JobRef): boolean {
 
 /** Removes a job that nobody can claim: waiters and dependents are told. `prev`: its state before it was held. */
 function removeHeld(state: EngineState, slot: Slot, prev: JobStateOrUnknown): void {
+  tellWaiters(state, slot, prev); // before those of dependents: this happened first
   tellRemoval(state, slot);
-  tellWaiters(state, slot, prev);
   tell(state, slot, 'removed', () => ({ prev }));
   dropDependencies(state, slot);
   discard(state, slot);
@@ -405,8 +405,8 @@ export function obliterate(state: EngineState, queue: QueueEntry, force: boolean
 
 /** A run goes on, but the job is gone for everybody. */
 function discardRun(state: EngineState, slot: Slot): void {
-  tellRemoval(state, slot);
   tellWaiters(state, slot, 'active');
+  tellRemoval(state, slot);
   dropDependencies(state, slot);
   state.core.wasm.indexRemove(slot); // its id is free at once
   setFlags(state, slot, DISCARDED);

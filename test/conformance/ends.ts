@@ -142,6 +142,19 @@ export const ends: Suite = (harness) => {
     });
   });
 
+  describe('removing', () => {
+    test('happens before what it leads to: the first failure of a wait is the removal', async () => {
+      const needed = await add('needed');
+      const job = await add('a', { dependsOn: [needed] });
+      const waited = watch(kit.queue().finished([job, needed]));
+      await kit.settle();
+      await needed.remove();
+      await kit.settle();
+      expect(waited.error?.name).toBe('JobRemovedError');
+      expect(await job.getState()).toBe('failed');
+    });
+  });
+
   describe('the policy wait', () => {
     test('does not wait when another dependency was cancelled', async () => {
       const failed = await kit.failed(kit.queue());
