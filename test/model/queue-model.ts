@@ -682,6 +682,7 @@ export class QueueModel {
     const active = this.run?.job;
     if (this.active > 0 && !force) throw new Refused('JobActiveError');
     this.paused = true; // nothing starts meanwhile
+    this.drain(['waiting', 'delayed', 'blocked']);
     if (active !== undefined) {
       this.run = { job: undefined, aborted: 'cancelled', deadline: this.now + GRACE_MS, isDiscarded: true };
       this.#drop(active);
