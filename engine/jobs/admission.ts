@@ -230,6 +230,7 @@ function resolveId(state: EngineState, queue: QueueEntry, entry: Entry, byId: Ma
   switch (opts.onDuplicate ?? JOB_DEFAULTS.onDuplicate) {
     case 'error':
       entry.error = new DuplicateJobError({ queue: queue.name, jobId: id, state: finalState(state, slot) });
+      entry.existing = slot; // for other items that name it
       return;
     case 'replace':
       entry.replace = hasNotStarted(state, slot);
