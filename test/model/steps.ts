@@ -47,18 +47,18 @@ const retention = fc.oneof(
   fc.record({ age: duration, count: fc.integer({ min: 1, max: 3 }) }),
 );
 
-/** Each option is there in one job of `one in`. */
+/** There in one of `oneIn`. */
 function sometimes<T>(arbitrary: fc.Arbitrary<T>, oneIn: number): fc.Arbitrary<T | undefined> {
-  return fc.option(arbitrary, { nil: undefined, freq: oneIn - 1 });
+  return fc.oneof({ weight: oneIn - 1, arbitrary: fc.constant(undefined) }, { weight: 1, arbitrary });
 }
 
 const options: fc.Arbitrary<ModelOptions> = fc
   .record({
-    priority: fc.option(priority, { nil: undefined, freq: 1 }),
+    priority: sometimes(priority, 2),
     lifo: sometimes(fc.boolean(), 5),
     delay: sometimes(fc.oneof(fc.constant(0), duration, duration), 4),
     ttl: sometimes(duration, 8),
-    attempts: fc.option(fc.integer({ min: 1, max: 4 }), { nil: undefined, freq: 1 }),
+    attempts: sometimes(fc.integer({ min: 1, max: 4 }), 2),
     backoff: sometimes(
       fc.oneof(
         fc.record({ type: fc.constant('fixed' as const), delay: duration }),
@@ -70,7 +70,7 @@ const options: fc.Arbitrary<ModelOptions> = fc
     timeout: sometimes(duration, 6),
     jobId: sometimes(fc.constantFrom(...NAMES), 3),
     onDuplicate: sometimes(fc.constantFrom('return', 'replace', 'replace', 'rerun', 'rerun', 'error'), 2),
-    onDependencyFailure: fc.option(fc.constantFrom(...POLICIES), { nil: undefined, freq: 3 }),
+    onDependencyFailure: sometimes(fc.constantFrom(...POLICIES), 2),
     removeOnComplete: sometimes(retention, 4),
     removeOnFail: sometimes(retention, 4),
     idempotencyTtl: sometimes(fc.oneof(fc.constant(0), duration), 5),
