@@ -15,7 +15,7 @@ import type { EngineState } from '../state.js';
 import { announce, flagsOf, idOf, queueOf, setFlags, tell, tellQueue } from '../state.js';
 import { toBlocked, toDelayed } from '../upkeep/postponed.js';
 import { dependencyRecords, dropDependencies, hopeless, reconnect } from './dependencies.js';
-import { discard, ended } from './endings.js';
+import { deferEnds, discard, ended } from './endings.js';
 import { CANCELLING, DISCARDED } from './flags.js';
 import { coldOf, setCold, snapshot, visibleState } from './records.js';
 import { mustResolve, resolve, visibleSlot } from './references.js';
@@ -95,13 +95,18 @@ function forgetId(state: EngineState, queue: string, ref: JobRef): boolean {
   return true;
 }
 
-/** Removes a job that nobody can claim: waiters and dependents are told. `prev`: its state before it was held. */
+/**
+ * Removes a job that nobody can claim: waiters and dependents are told. `prev`: its state before it was held. What dependents that end by
+ * it lead to comes when it is gone: it could be its eviction.
+ */
 function removeHeld(state: EngineState, slot: Slot, prev: JobStateOrUnknown): void {
-  tellWaiters(state, slot, prev); // before those of dependents: this happened first
-  tellRemoval(state, slot);
-  tell(state, slot, 'removed', () => ({ prev }));
-  dropDependencies(state, slot);
-  discard(state, slot);
+  deferEnds(() => {
+    tellWaiters(state, slot, prev); // before those of dependents: this happened first
+    tellRemoval(state, slot);
+    tell(state, slot, 'removed', () => ({ prev }));
+    dropDependencies(state, slot);
+    discard(state, slot);
+  });
 }
 
 export function promote(state: EngineState, queue: string, ref: JobRef): void {

@@ -103,11 +103,15 @@ function retain(state: EngineState, slot: Slot): void {
  */
 function evictBeyond(state: EngineState, queue: QueueAddress, raw: number, count: number): void {
   const { core } = state;
-  for (let over = core.listCount(queue, raw) - count; over > 0 && core.listCount(queue, raw) > count; over--) {
-    const oldest = core.listHead(queue, raw);
-    if ((flagsOf(state, oldest) & ENDING) !== 0) return;
-    evict(state, oldest);
-  }
+  const over = core.listCount(queue, raw) - count;
+  if (over <= 0) return;
+  deferEnds(() => {
+    for (let i = 0; i < over; i++) {
+      const oldest = core.listHead(queue, raw);
+      if ((flagsOf(state, oldest) & ENDING) !== 0) return;
+      evict(state, oldest);
+    }
+  });
 }
 
 /** The most frequent end. */
@@ -138,14 +142,25 @@ export function evict(state: EngineState, slot: Slot): void {
   forget(state, slot);
 }
 
-/** Lets a finished record go: a custom id is remembered for its time, all else is freed. */
+/**
+ * Lets a finished record go: a custom id is remembered for its time, all else is freed. What dependents that end by it lead to comes
+ * then: it could be the eviction of the same record.
+ */
 export function forget(state: EngineState, slot: Slot): void {
-  const { core } = state;
-  const raw = core.state(slot);
-  if (core.field(slot, L.S_DEPENDENTS) !== 0) settleDependents(state, slot, 'gone');
+  if (state.core.field(slot, L.S_DEPENDENTS) === 0) letGo(state, slot);
+  else {
+    deferEnds(() => {
+      settleDependents(state, slot, 'gone');
+      letGo(state, slot);
+    });
+  }
+}
+
+function letGo(state: EngineState, slot: Slot): void {
+  const raw = state.core.state(slot);
   dropDependencies(state, slot);
-  if ((flagsOf(state, slot) & L.FLAG_CUSTOM_ID) !== 0 && raw !== L.STATE_REMEMBERED && remember(state, slot, raw))
-    return;
+  const hasId = (flagsOf(state, slot) & L.FLAG_CUSTOM_ID) !== 0;
+  if (hasId && raw !== L.STATE_REMEMBERED && remember(state, slot, raw)) return;
   discard(state, slot);
 }
 

@@ -155,6 +155,28 @@ export const ends: Suite = (harness) => {
     });
   });
 
+  describe('a record whose dependent fails as it goes, and would evict it', () => {
+    const few = { onDependencyFailure: 'wait', removeOnFail: { count: 1 } } as const;
+
+    test('is removed, and its id forgotten', async () => {
+      const failed = await kit.failed(kit.queue(), { jobId: 'x' });
+      const job = await add('a', { dependsOn: [failed], ...few });
+      expect(await failed.remove()).not.toBe(false);
+      expect(await states(failed, job)).toEqual(['unknown', 'failed']);
+      expect((await add('again', { jobId: 'x' })).deduplicated).toBe(false);
+    });
+
+    test('is evicted once', async () => {
+      const failed = await kit.failed(kit.queue(), { jobId: 'x', removeOnFail: { age: 1000 } });
+      const job = await add('a', { dependsOn: [failed], ...few });
+      await kit.pass(1000);
+      expect(await states(failed, job)).toEqual(['unknown', 'failed']);
+      expect((await add('again', { jobId: 'x' })).deduplicated).toBe(true);
+      await failed.remove();
+      expect((await add('again', { jobId: 'x' })).deduplicated).toBe(false);
+    });
+  });
+
   describe('the policy wait', () => {
     test('does not wait when another dependency was cancelled', async () => {
       const failed = await kit.failed(kit.queue());
