@@ -246,13 +246,13 @@ export class History {
     );
     equal<object>(await queue.getJobCounts(), { ...counts, paused: model.paused ? counts.waiting : 0 });
     equal(await queue.isPaused(), model.paused);
-    const failed = (await queue.getDlq()).map((job) => job.id);
+    const failed = await queue.getDlq();
+    equal(failed.map(whenAndWhich).sort(), model.in('failed').map(whenAndWhich).sort());
+    // The newest first; which of several of one moment is the newest isn't said.
+    const times = failed.map((job) => job.finishedOn as number);
     equal(
-      failed,
-      model
-        .in('failed')
-        .reverse()
-        .map((job) => job.id),
+      times,
+      [...times].sort((a, b) => b - a),
     );
     for (const job of model.jobs) await this.#compareJob(job);
     for (const { model: wanted, real, isOne } of this.#waits) compareWait(wanted, real, isOne);
@@ -301,6 +301,10 @@ export class History {
 /** `expect` costs much even when it has nothing to say, and nearly always it has not. */
 function equal<T>(seen: T, wanted: T): void {
   if (!isDeepStrictEqual(seen, wanted)) expect(seen).toEqual(wanted);
+}
+
+function whenAndWhich({ finishedOn, id }: { finishedOn: number | undefined; id: string }): string {
+  return `${finishedOn} ${id}`;
 }
 
 /** Blocked by a job in the dead letter queue, under the policy `wait`, or by one that is. */

@@ -8,7 +8,7 @@ import { History } from './history.js';
 import { steps } from './steps.js';
 
 const isLong = process.env.FLASHQ_LONG === '1';
-const numRuns = isLong ? 20_000 : 300;
+const numRuns = isLong ? 10_000 : 300;
 const seed = Number(process.env.FLASHQ_SEED ?? (isLong ? Date.now() % 2 ** 31 : 20261124));
 
 test('every history has the states, the order, the answers and the ends that the model says', async () => {
