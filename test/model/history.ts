@@ -21,11 +21,11 @@ import {
   type ModelJob,
   type ModelOutcome,
   type ModelWait,
-  QueueModel,
   Refused,
   SOME_MESSAGE,
   type Told,
-} from './queue-model.js';
+} from './job-model.js';
+import { QueueModel } from './queue-model.js';
 import type { Ref, Spec, Step } from './steps.js';
 
 const STATES: readonly JobState[] = ['waiting', 'delayed', 'blocked', 'active', 'completed', 'failed', 'cancelled'];

@@ -1,6 +1,6 @@
 /** What a history consists of: plain data, so that a counterexample can be read and made smaller. */
 import fc from 'fast-check';
-import type { ModelOptions, ModelOutcome, Policy } from './queue-model.js';
+import type { ModelOptions, ModelOutcome, Policy } from './job-model.js';
 
 /** A job of the history by its number, whichever is there (modulo how many there are). */
 export type Nth = { readonly nth: number };
