@@ -316,7 +316,7 @@ export class Queue<Data = any, Result = any, Name extends string = string> exten
     return (await this.link.ready()).changeDelay(this.name, normaliseRef(ref), delay);
   }
 
-  /** Exchanges the data. A run in progress keeps what it got. */
+  /** Exchanges the data. A run in progress keeps what it got. A waiting job goes to the tail of its priority, a `lifo` one to the head. */
   async updateData(ref: JobReference, data: Data): Promise<void> {
     return (await this.link.ready()).updateData(this.name, normaliseRef(ref), data);
   }

@@ -175,11 +175,13 @@ export class InProcessConnection implements C.Connection {
 
   async obliterate(queue: string, opts: C.RemovalOptions): Promise<void> {
     const entry = this.#queue(queue);
+    let paused = entry.paused;
     await pauseQueue(this.state, entry);
     try {
       control.obliterate(this.state, entry, opts.force === true);
+      paused = false; // with its other settings
     } finally {
-      control.setPaused(this.state, entry, false);
+      control.setPaused(this.state, entry, paused);
     }
   }
 

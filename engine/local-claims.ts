@@ -56,7 +56,9 @@ export class LocalRuns implements RunOwner {
   /** A function can't be stopped: the job is taken from it, and what it returns later doesn't count. */
   terminate(slot: Slot): boolean {
     const run = this.runs[this.#find(slot)];
-    if (run !== undefined) run.slot = 0;
+    if (run?.source === undefined) return false;
+    run.slot = 0;
+    run.source.running--; // the handler goes on, but no job is active by it
     return false;
   }
 
@@ -69,6 +71,7 @@ export class LocalRuns implements RunOwner {
 export class LocalClaims implements ClaimSource, ReadyListener {
   readonly sink: ClaimSink;
   readonly abortGraceMs: number;
+  /** Runs that have a job: one that was taken from its handler doesn't count. */
   running = 0;
   readonly #state: EngineState;
   readonly #queue: QueueEntry;
@@ -167,7 +170,7 @@ export class LocalClaims implements ClaimSource, ReadyListener {
   settle(ticket: number, outcome: Outcome): void {
     const { slot, low, high } = this.#runs.runs[ticket] as Run;
     this.#runs.free(ticket);
-    this.running--;
+    if (slot !== 0) this.running--;
     if (slot === 0 && this.#state.closed) return;
     settleLocal(this.#state, low, high, outcome);
   }

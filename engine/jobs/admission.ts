@@ -12,7 +12,7 @@ import type { EngineState } from '../state.js';
 import { announce, flagsOf, idOf, tell } from '../state.js';
 import { toBlocked, toDelayed, toReady, toReadyQuietly } from '../upkeep/postponed.js';
 import { applyPolicy, connect, dropDependencies, firstFailed, settleDependents } from './dependencies.js';
-import { discard, hashOf } from './endings.js';
+import { deferEnds, discard, hashOf } from './endings.js';
 import { HAS_DEPENDENCIES, OWN_RETENTION, policyFlags } from './flags.js';
 import { type Plan, planDependencies } from './plans.js';
 import { finalState, snapshot } from './records.js';
@@ -167,6 +167,11 @@ function admitEntries(state: EngineState, queue: QueueEntry, entries: Entry[], a
     if (entry.error === undefined && entry.opts?.jobId !== undefined) resolveId(state, queue, entry, byId);
   planDependencies(state, queue, entries, byId);
   if (atomic) refuseIfAny(state, entries);
+  // An item may end at once, and others by it: what follows comes when all items have begun and their answers have been read.
+  return deferEnds(() => admitPlanned(state, queue, entries, atomic));
+}
+
+function admitPlanned(state: EngineState, queue: QueueEntry, entries: Entry[], atomic: boolean): AddAnswer[] {
   const now = state.clock.now();
   for (const entry of entries) {
     if (!isNew(entry)) continue;
@@ -225,11 +230,10 @@ function resolveId(state: EngineState, queue: QueueEntry, entry: Entry, byId: Ma
   switch (opts.onDuplicate ?? JOB_DEFAULTS.onDuplicate) {
     case 'error':
       entry.error = new DuplicateJobError({ queue: queue.name, jobId: id, state: finalState(state, slot) });
+      entry.existing = slot; // for other items that name it
       return;
     case 'replace':
-      entry.replace =
-        (raw === L.STATE_WAITING || raw === L.STATE_DELAYED || raw === L.STATE_BLOCKED) &&
-        core.field(slot, L.S_STARTED) === 0;
+      entry.replace = hasNotStarted(state, slot);
       entry.existing = slot;
       return;
     case 'rerun':
@@ -241,9 +245,16 @@ function resolveId(state: EngineState, queue: QueueEntry, entry: Entry, byId: Ma
   }
 }
 
-/** Gives a job that has not started another payload and other options. False when its run came first. */
+function hasNotStarted({ core }: EngineState, slot: Slot): boolean {
+  const raw = core.state(slot);
+  const isOpen = raw === L.STATE_WAITING || raw === L.STATE_DELAYED || raw === L.STATE_BLOCKED;
+  return isOpen && core.field(slot, L.S_STARTED) === 0;
+}
+
+/** Gives a job that has not started another payload and other options. False when its run, or its end by another item, came first. */
 function replace(state: EngineState, slot: Slot, entry: Entry, now: number): boolean {
   const { core } = state;
+  if (!hasNotStarted(state, slot)) return false;
   if (core.state(slot) === L.STATE_WAITING && core.wasm.jobWithdraw(slot, L.STATE_BLOCKED) === 0) return false;
   leaveSuspects(state, slot);
   dropDependencies(state, slot);
@@ -348,6 +359,7 @@ function startAll(state: EngineState, queue: QueueEntry, entries: readonly Entry
     }
     if (canBeQuiet(state, slot, opts)) {
       toReadyQuietly(state, slot);
+      if (opts?.ttl !== undefined) state.alarm.arm();
       tellAdded(state, slot, 'waiting');
       quiet = priority;
       ready++;

@@ -15,7 +15,7 @@ import type { EngineState } from '../state.js';
 import { announce, flagsOf, idOf, queueOf, setFlags, tell, tellQueue } from '../state.js';
 import { toBlocked, toDelayed } from '../upkeep/postponed.js';
 import { dependencyRecords, dropDependencies, hopeless, reconnect } from './dependencies.js';
-import { discard, ended } from './endings.js';
+import { deferEnds, discard, ended } from './endings.js';
 import { CANCELLING, DISCARDED } from './flags.js';
 import { coldOf, setCold, snapshot, visibleState } from './records.js';
 import { mustResolve, resolve, visibleSlot } from './references.js';
@@ -95,13 +95,18 @@ function forgetId(state: EngineState, queue: string, ref: JobRef): boolean {
   return true;
 }
 
-/** Removes a job that nobody can claim: waiters and dependents are told. `prev`: its state before it was held. */
+/**
+ * Removes a job that nobody can claim: waiters and dependents are told. `prev`: its state before it was held. What dependents that end by
+ * it lead to comes when it is gone: it could be its eviction.
+ */
 function removeHeld(state: EngineState, slot: Slot, prev: JobStateOrUnknown): void {
-  tellRemoval(state, slot);
-  tellWaiters(state, slot, prev);
-  tell(state, slot, 'removed', () => ({ prev }));
-  dropDependencies(state, slot);
-  discard(state, slot);
+  deferEnds(() => {
+    tellWaiters(state, slot, prev); // before those of dependents: this happened first
+    tellRemoval(state, slot);
+    tell(state, slot, 'removed', () => ({ prev }));
+    dropDependencies(state, slot);
+    discard(state, slot);
+  });
 }
 
 export function promote(state: EngineState, queue: string, ref: JobRef): void {
@@ -156,8 +161,9 @@ export function updateData(state: EngineState, queue: string, ref: JobRef, data:
   const before = core.field(slot, L.S_PAYLOAD);
   const block = payloads.encodeData(before, data);
   if (block === 0) throw new EngineFullError({ limitBytes: state.limits.memoryBytes });
-  // Out of every claimer's reach first, since one could be reading the old payload; so it goes to the tail of its priority.
-  if (held && core.wasm.jobPrioritise(slot, core.priority(slot), 0) === 0) {
+  // Out of every claimer's reach first, since one could be reading the old payload; so it takes its place in its priority anew.
+  const first = (flagsOf(state, slot) & L.FLAG_LIFO) !== 0 ? 1 : 0;
+  if (held && core.wasm.jobPrioritise(slot, core.priority(slot), first) === 0) {
     core.wasm.blockFree(block);
     if (core.state(slot) === L.STATE_WAITING) throw new EngineFullError({ limitBytes: state.limits.memoryBytes });
     updateData(state, queue, ref, data, run); // a claim came first
@@ -337,6 +343,7 @@ function retryOne(state: EngineState, slot: Slot, chosen: ReadonlySet<Slot>): vo
     toBlocked(state, slot);
     tell(state, slot, 'blocked', () => ({ prev: 'failed' }));
   } else makeReady(state, slot, false, 'failed');
+  if (ttl !== 0) state.alarm.arm();
 }
 
 export function moveToDlq(state: EngineState, queue: string, ref: JobRef, reason: string): void {
@@ -350,27 +357,33 @@ export function moveToDlq(state: EngineState, queue: string, ref: JobRef, reason
 
 /** Removes what is waiting, and if asked what is delayed or blocked. Active jobs go on. */
 export function drain(state: EngineState, queue: QueueEntry, opts: { delayed: boolean; blocked: boolean }): void {
-  removeAll(state, queue, L.STATE_WAITING);
-  if (opts.delayed) removeAll(state, queue, L.STATE_DELAYED);
-  if (opts.blocked) removeAll(state, queue, L.STATE_BLOCKED);
+  const wanted: number[] = [L.STATE_WAITING];
+  if (opts.delayed) wanted.push(L.STATE_DELAYED);
+  if (opts.blocked) wanted.push(L.STATE_BLOCKED);
+  removeAll(state, queue, wanted);
 }
 
-function removeAll(state: EngineState, queue: QueueEntry, raw: number): void {
+/**
+ * Removes what is in these states now. Removing one may end or release others by their dependents' policies: those that it ends stay,
+ * those that it releases go if they are among these.
+ */
+function removeAll(state: EngineState, queue: QueueEntry, wanted: readonly number[]): void {
   const { core } = state;
-  for (let slot = core.listHead(queue.address, raw); slot !== 0; ) {
-    const next = core.field(slot, L.S_NEXT);
-    // Removing one may remove or move others (dependents' policies): the next is looked up again if it has left the list.
-    const prev = visibleState(state, slot);
-    if (raw !== L.STATE_WAITING || hold(state, slot)) {
-      removeHeld(state, slot, prev);
-      slot = next === 0 || stillListed(state, next, raw) ? next : core.listHead(queue.address, raw);
-    } else slot = next;
+  const slots: Slot[] = [];
+  const numbers: number[] = [];
+  for (const raw of wanted) {
+    for (let slot = core.listHead(queue.address, raw); slot !== 0; slot = core.field(slot, L.S_NEXT)) {
+      slots.push(slot);
+      numbers.push(core.number(slot));
+    }
   }
-}
-
-function stillListed(state: EngineState, slot: Slot, raw: number): boolean {
-  const now = state.core.state(slot);
-  return now === raw || (raw === L.STATE_WAITING && now === L.STATE_ACTIVE);
+  for (let i = 0; i < slots.length; i++) {
+    const slot = slots[i] as Slot;
+    if (core.number(slot) !== numbers[i]) continue; // its record is another job's by now
+    const prev = visibleState(state, slot);
+    const isEnded = core.state(slot) >= L.STATE_COMPLETED;
+    if (isEnded ? wanted.includes(core.state(slot)) : hold(state, slot)) removeHeld(state, slot, prev);
+  }
 }
 
 /** Removes everything of a queue. With active jobs: JobActiveError, or with `force` their runs are told to stop and don't count. */
@@ -385,8 +398,8 @@ export function obliterate(state: EngineState, queue: QueueEntry, force: boolean
     });
   }
   drain(state, queue, { delayed: true, blocked: true });
-  for (const raw of [L.STATE_COMPLETED, L.STATE_FAILED, L.STATE_CANCELLED, L.STATE_REMEMBERED, L.STATE_LINGERING])
-    removeAll(state, queue, raw);
+  const { STATE_COMPLETED, STATE_FAILED, STATE_CANCELLED, STATE_REMEMBERED, STATE_LINGERING } = L;
+  removeAll(state, queue, [STATE_COMPLETED, STATE_FAILED, STATE_CANCELLED, STATE_REMEMBERED, STATE_LINGERING]);
   for (let slot = core.listHead(queue.address, L.STATE_WAITING); slot !== 0; slot = core.field(slot, L.S_NEXT))
     discardRun(state, slot);
   core.wasm.heapClear(queue.address);
@@ -397,9 +410,9 @@ export function obliterate(state: EngineState, queue: QueueEntry, force: boolean
 
 /** A run goes on, but the job is gone for everybody. */
 function discardRun(state: EngineState, slot: Slot): void {
-  tellRemoval(state, slot);
   tellWaiters(state, slot, 'active');
   tell(state, slot, 'removed', () => ({ prev: 'active' }));
+  tellRemoval(state, slot);
   dropDependencies(state, slot);
   state.core.wasm.indexRemove(slot); // its id is free at once
   setFlags(state, slot, DISCARDED);

@@ -83,10 +83,11 @@ export function rememberDependencies(state: EngineState, slot: Slot): void {
   setCold(state, slot, { ...coldOf(state, slot), dependencies });
 }
 
-/** The first dependency that has failed for good, if any: what a new dependent's policy is applied to. */
+/** The first dependency that has failed for good, if any, and may not be waited for: what a new dependent's policy is applied to. */
 export function firstFailed(state: EngineState, slot: Slot): Slot {
   for (const dependency of dependenciesOf(state, slot)) {
-    if (isOpen(state, dependency) || finalState(state, dependency) === 'completed') continue;
+    if (isOpen(state, dependency) || keepsWaiting(state, slot, dependency)) continue;
+    if (finalState(state, dependency) === 'completed') continue;
     return dependency;
   }
   return 0;
@@ -155,8 +156,10 @@ function endWord(state: EngineState, slot: Slot): string {
   return final === 'failed' ? 'failed' : final === 'cancelled' ? 'was cancelled' : 'was removed';
 }
 
-function unlinkAll(state: EngineState, dependent: Slot): void {
+/** The job waits for none of its dependencies any more; it may still read them. */
+export function unlinkAll(state: EngineState, dependent: Slot): void {
   const { core } = state;
+  if (core.field(dependent, L.S_UNSETTLED) === 0) return;
   for (let edge = core.field(dependent, L.S_DEPENDENCIES); edge !== 0; edge = core.field(edge, L.D_IN_NEXT))
     core.wasm.edgeUnlink(edge);
   core.setField(dependent, L.S_UNSETTLED, 0);

@@ -29,22 +29,22 @@ export function ended(state: EngineState, slot: Slot): void {
   if (!draining) deferEnds(() => {});
 }
 
-/** What follows from the ends that `run` leads to comes after it. */
-export function deferEnds(run: () => void): void {
-  if (draining) {
-    run();
-    return;
-  }
+/** What follows from the ends that `run` leads to comes after it, even if it throws: until then no record is freed by them. */
+export function deferEnds<T>(run: () => T): T {
+  if (draining) return run();
   draining = true;
   try {
-    run();
-    for (let i = 0; i < pending.length; i++) {
-      const next = pending[i] as { state: EngineState; slot: Slot };
-      follow(next.state, next.slot);
-    }
+    return run();
   } finally {
-    pending.length = 0;
-    draining = false;
+    try {
+      for (let i = 0; i < pending.length; i++) {
+        const next = pending[i] as { state: EngineState; slot: Slot };
+        follow(next.state, next.slot);
+      }
+    } finally {
+      pending.length = 0;
+      draining = false;
+    }
   }
 }
 
@@ -97,14 +97,21 @@ function retain(state: EngineState, slot: Slot): void {
   }
 }
 
-/** The oldest go. Those whose end is still to be told see to it themselves when their turn comes. */
+/**
+ * The oldest go, as many as are too many now: dependents that fail by it come later and have a policy of their own. Those whose end is
+ * still to be told see to it themselves when their turn comes.
+ */
 function evictBeyond(state: EngineState, queue: QueueAddress, raw: number, count: number): void {
   const { core } = state;
-  while (core.listCount(queue, raw) > count) {
-    const oldest = core.listHead(queue, raw);
-    if ((flagsOf(state, oldest) & ENDING) !== 0) return;
-    evict(state, oldest);
-  }
+  const over = core.listCount(queue, raw) - count;
+  if (over <= 0) return;
+  deferEnds(() => {
+    for (let i = 0; i < over; i++) {
+      const oldest = core.listHead(queue, raw);
+      if ((flagsOf(state, oldest) & ENDING) !== 0) return;
+      evict(state, oldest);
+    }
+  });
 }
 
 /** The most frequent end. */
@@ -135,14 +142,25 @@ export function evict(state: EngineState, slot: Slot): void {
   forget(state, slot);
 }
 
-/** Lets a finished record go: a custom id is remembered for its time, all else is freed. */
+/**
+ * Lets a finished record go: a custom id is remembered for its time, all else is freed. What dependents that end by it lead to comes
+ * then: it could be the eviction of the same record.
+ */
 export function forget(state: EngineState, slot: Slot): void {
-  const { core } = state;
-  const raw = core.state(slot);
-  if (core.field(slot, L.S_DEPENDENTS) !== 0) settleDependents(state, slot, 'gone');
+  if (state.core.field(slot, L.S_DEPENDENTS) === 0) letGo(state, slot);
+  else {
+    deferEnds(() => {
+      settleDependents(state, slot, 'gone');
+      letGo(state, slot);
+    });
+  }
+}
+
+function letGo(state: EngineState, slot: Slot): void {
+  const raw = state.core.state(slot);
   dropDependencies(state, slot);
-  if ((flagsOf(state, slot) & L.FLAG_CUSTOM_ID) !== 0 && raw !== L.STATE_REMEMBERED && remember(state, slot, raw))
-    return;
+  const hasId = (flagsOf(state, slot) & L.FLAG_CUSTOM_ID) !== 0;
+  if (hasId && raw !== L.STATE_REMEMBERED && remember(state, slot, raw)) return;
   discard(state, slot);
 }
 

@@ -1,7 +1,7 @@
 /** References of jobs on their way in: who depends on whom, and whether that can be. */
 import type { JobRef } from '../../client/connection.js';
 import { UnknownDependencyError, ValidationError } from '../../client/errors.js';
-import type { Slot } from '../core/index.js';
+import { L, type Slot } from '../core/index.js';
 import type { QueueEntry } from '../queues.js';
 import type { EngineState } from '../state.js';
 import type { Entry } from './admission.js';
@@ -31,8 +31,8 @@ export function planDependencies(
   }
   if (internal) {
     refuseBroken(queue, entries);
-    refuseCycles(entries);
   }
+  if (internal || entries.some(changesPlan)) refuseCycles(state, entries);
 }
 
 function planOne(
@@ -63,16 +63,49 @@ function refuseBroken(queue: QueueEntry, entries: readonly Entry[]): void {
   }
 }
 
+/** It gives other dependencies to a job that is there, which others may wait for already. */
+function changesPlan({ replace, plan, error }: Entry): boolean {
+  return replace === true && plan !== undefined && error === undefined;
+}
+
+/** The items of the call that each item waits for, also through jobs that are there and wait for one that an item replaces. */
+function needsOf({ core }: EngineState, entries: readonly Entry[]): Map<Entry, Entry[]> {
+  const replacedBy = new Map<Slot, Entry>();
+  for (const entry of entries) if (changesPlan(entry)) replacedBy.set(entry.existing as Slot, entry);
+  const needs = new Map<Entry, Entry[]>();
+  for (const entry of entries) {
+    const found: Entry[] = [];
+    const seen = new Set<Slot>();
+    const slots: Slot[] = [];
+    for (const { slot, entry: needed } of entry.error === undefined ? (entry.plan ?? []) : []) {
+      if (needed !== undefined) found.push(needed);
+      else if (replacedBy.size > 0) slots.push(slot);
+    }
+    for (let slot = slots.pop(); slot !== undefined; slot = slots.pop()) {
+      if (seen.has(slot)) continue;
+      seen.add(slot);
+      const replacing = replacedBy.get(slot);
+      if (replacing !== undefined) found.push(replacing);
+      else if (slot !== 0 && core.state(slot) === L.STATE_BLOCKED) {
+        for (let edge = core.field(slot, L.S_DEPENDENCIES); edge !== 0; edge = core.field(edge, L.D_IN_NEXT))
+          if (core.field(edge, L.D_LINKED) !== 0) slots.push(core.field(edge, L.D_DEPENDENCY));
+      }
+    }
+    needs.set(entry, found);
+  }
+  return needs;
+}
+
 /** Kahn's algorithm (A. Kahn, 1962): what can't be put in order is in a cycle, or behind one. */
-function refuseCycles(entries: readonly Entry[]): void {
+function refuseCycles(state: EngineState, entries: readonly Entry[]): void {
+  const needs = needsOf(state, entries);
   const waits = new Map<Entry, number>();
   const dependents = new Map<Entry, Entry[]>();
-  for (const entry of entries) {
-    const needs = (entry.error === undefined ? (entry.plan ?? []) : []).filter((one) => one.entry !== undefined);
-    waits.set(entry, needs.length);
-    for (const { entry: needed } of needs) {
-      const known = dependents.get(needed as Entry);
-      if (known === undefined) dependents.set(needed as Entry, [entry]);
+  for (const [entry, needed] of needs) {
+    waits.set(entry, needed.length);
+    for (const one of needed) {
+      const known = dependents.get(one);
+      if (known === undefined) dependents.set(one, [entry]);
       else known.push(entry);
     }
   }
@@ -86,7 +119,7 @@ function refuseCycles(entries: readonly Entry[]): void {
   }
   const stuck = entries.filter((entry) => (waits.get(entry) as number) > 0);
   if (stuck.length === 0) return;
-  const cycle = cycleFrom(stuck[0] as Entry, waits);
+  const cycle = cycleFrom(stuck[0] as Entry, needs, waits);
   const error = new ValidationError(
     `These jobs depend on each other in a cycle: ${cycle}. Take one of the references away.`,
     {
@@ -97,12 +130,16 @@ function refuseCycles(entries: readonly Entry[]): void {
 }
 
 /** Walks from one stuck item along stuck ones until one comes again. */
-function cycleFrom(start: Entry, waits: ReadonlyMap<Entry, number>): string {
+function cycleFrom(
+  start: Entry,
+  needs: ReadonlyMap<Entry, readonly Entry[]>,
+  waits: ReadonlyMap<Entry, number>,
+): string {
   const path: Entry[] = [];
   let at: Entry = start;
   while (!path.includes(at) && path.length < 1000) {
     path.push(at);
-    at = at.plan?.find((one) => one.entry !== undefined && (waits.get(one.entry) ?? 0) > 0)?.entry as Entry;
+    at = needs.get(at)?.find((one) => (waits.get(one) ?? 0) > 0) as Entry;
   }
   const names = [...path.slice(path.indexOf(at)), at].map((entry) => JSON.stringify(entry.opts?.jobId ?? '(no id)'));
   return names.join(' → ');

@@ -9,7 +9,7 @@ import type { EngineState } from '../state.js';
 import { announce, flagsOf, idOf, queueOf, setFlags, tell, tellQueue } from '../state.js';
 import { toBlocked, toDelayed, toReady } from '../upkeep/postponed.js';
 import { backoffDelay } from './backoff.js';
-import { settleDependents } from './dependencies.js';
+import { settleDependents, unlinkAll } from './dependencies.js';
 import { ended } from './endings.js';
 import { CANCELLING, DISCARDED, SUSPECT, SUSPECT_OUT, TIMED_OUT, withReason } from './flags.js';
 import { coldOf, resultOf, setCold } from './records.js';
@@ -414,6 +414,7 @@ function enterDlq(state: EngineState, slot: Slot, reason: DlqReason, message: st
 export function sendToDlq(state: EngineState, slot: Slot, reason: DlqReason, message: string, prev: string): void {
   const cold = coldOf(state, slot);
   setCold(state, slot, { ...cold, failedReason: message });
+  unlinkAll(state, slot); // or the end of a dependency would be applied to it, too
   enterDlq(state, slot, reason, message, prev);
 }
 

@@ -133,6 +133,18 @@ export const dependencies: Suite = (harness) => {
       expect(answers.map((one) => one.ok)).toEqual([false, false, true]);
     });
 
+    test('not atomic: a dependency that is there is known, although an item with its id is refused', async () => {
+      await kit.queue().add('a', null, { jobId: 'x' });
+      const answers = await kit.queue().addBulk(
+        [
+          { name: 'b', data: null, opts: { dependsOn: ['x'] } },
+          { name: 'a', data: null, opts: { jobId: 'x', onDuplicate: 'error' } },
+        ],
+        { atomic: false },
+      );
+      expect(answers.map(({ ok }) => ok)).toEqual([true, false]);
+    });
+
     test('a diamond runs in its order', async () => {
       await kit.queue().addBulk([
         { name: 'a', data: 'bottom', opts: { dependsOn: ['left', 'right'] } },

@@ -272,6 +272,29 @@ export const identity: Suite = (harness) => {
       expect(await dependent.getState()).toBe('completed');
     });
 
+    test('a cycle through jobs that are there is refused, and nothing has changed', async () => {
+      await add('x', { jobId: 'x' });
+      await add('y', { jobId: 'y', dependsOn: ['x'] });
+      await add('z', { jobId: 'z', dependsOn: ['y'] });
+      for (const dependsOn of [['x'], ['y'], ['z']]) {
+        expect(await errorOf(add('new', { jobId: 'x', dependsOn, ...opts }))).toBeInstanceOf(ValidationError);
+      }
+      expect(await kit.order()).toEqual(['x', 'y', 'z']);
+    });
+
+    test('two items of a call that replace jobs by ones that wait for each other are refused', async () => {
+      for (const jobId of ['x', 'y']) await add('old', { jobId });
+      const answers = await kit.queue().addBulk(
+        [
+          { name: 'a', data: 'new', opts: { jobId: 'x', dependsOn: ['y'], ...opts } },
+          { name: 'a', data: 'new', opts: { jobId: 'y', dependsOn: ['x'], ...opts } },
+        ],
+        { atomic: false },
+      );
+      expect(answers.map(({ ok }) => ok)).toEqual([false, false]);
+      expect(await kit.order()).toEqual(['old', 'old']);
+    });
+
     test('a job that has started stays as it is', async () => {
       await add('old', { jobId: 'x' });
       const hand = await kit.hand();

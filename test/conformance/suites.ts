@@ -2,6 +2,7 @@
 import { adding } from './adding.js';
 import { dependencies } from './dependencies.js';
 import { dependencyFailures } from './dependency-failures.js';
+import { ends } from './ends.js';
 import { identity } from './identity.js';
 import type { Suite } from './kit.js';
 import { order } from './order.js';
@@ -13,6 +14,7 @@ export const SUITES: Readonly<Record<string, Suite>> = {
   adding,
   dependencies,
   'dependency failures': dependencyFailures,
+  ends,
   identity,
   order,
   retry,

@@ -1,0 +1,124 @@
+/** What the model knows of one job: what was asked for, what became of it, and who waits for it. */
+import type { AddOptions, JobState } from 'flashq';
+
+export type Policy = NonNullable<AddOptions['onDependencyFailure']>;
+export type Reason = 'attempts_exhausted' | 'unrecoverable' | 'timeout' | 'expired' | 'dependency_failed' | 'moved';
+
+/** The options that the model knows; times are whole milliseconds. */
+export interface ModelOptions {
+  readonly priority?: number;
+  readonly lifo?: boolean;
+  readonly delay?: number;
+  readonly ttl?: number;
+  readonly attempts?: number;
+  readonly backoff?: { readonly type: 'fixed' | 'exponential'; readonly delay: number; readonly maxDelay?: number };
+  readonly timeout?: number;
+  readonly jobId?: string;
+  readonly onDuplicate?: 'return' | 'replace' | 'error' | 'rerun';
+  readonly onDependencyFailure?: Policy;
+  readonly removeOnComplete?: boolean | { readonly age?: number; readonly count?: number };
+  readonly removeOnFail?: boolean | { readonly age?: number; readonly count?: number };
+  readonly idempotencyTtl?: number;
+}
+
+/** One item of an add. `needs`: ids, as `dependsOn` has them. */
+export interface ModelItem {
+  readonly data: number;
+  readonly opts: ModelOptions;
+  readonly needs: readonly string[];
+}
+
+export type ModelAnswer =
+  | { readonly job: ModelJob; readonly deduplicated: boolean }
+  /** The name of the error. */
+  | { readonly error: string };
+
+/** How a run ends. `again`: not an attempt, it asks for more time. */
+export type ModelOutcome =
+  | { readonly kind: 'complete'; readonly value: number }
+  | { readonly kind: 'error'; readonly message: string; readonly retryAfterMs?: number }
+  | { readonly kind: 'unrecoverable'; readonly message: string }
+  | { readonly kind: 'again'; readonly by: 'RateLimitError' | 'DelayedError'; readonly delayMs: number };
+
+/** What a call is refused with: the name of the error. */
+export class Refused extends Error {}
+
+/** Two things are due at one moment, and nothing says which comes first: this history is not compared any further. */
+export class Ambiguous extends Error {}
+
+/** What is told of a message the model doesn't know the words of. */
+export const SOME_MESSAGE = Symbol('some message');
+
+export const NEVER = Number.POSITIVE_INFINITY;
+
+export class ModelJob {
+  /** Of a job without `jobId`: as the engine gave it, when it has answered. */
+  id: string;
+  data: number;
+  opts: ModelOptions;
+  state: JobState = 'blocked';
+  /** The record is there; only its outcome; only its id; nothing. */
+  kept: 'record' | 'outcome' | 'id' | 'nothing' = 'record';
+  priority = 0;
+  due = NEVER;
+  /** When it fails unless it has started. */
+  expiry = NEVER;
+  attemptsMade = 0;
+  attemptsStarted = 0;
+  failedReason: string | typeof SOME_MESSAGE | undefined;
+  dlqReason: Reason | undefined;
+  value: number | undefined;
+  finishedOn: number | undefined;
+  /** All it depends on, in order, and those it still waits for. */
+  needs: ModelJob[] = [];
+  readonly open = new Set<ModelJob>();
+  /** Who depends on it, in the order in which they began to. */
+  dependents: ModelJob[] = [];
+  /** When it came into its state, as a number that grows with everything that happens. */
+  since = 0;
+
+  constructor({ data, opts }: ModelItem) {
+    this.id = opts.jobId ?? '';
+    this.data = data;
+    this.opts = opts;
+  }
+
+  get isOver(): boolean {
+    return this.state === 'completed' || this.state === 'failed' || this.state === 'cancelled';
+  }
+
+  get policy(): Policy {
+    return this.opts.onDependencyFailure ?? 'fail';
+  }
+
+  get isVisible(): boolean {
+    return this.kept === 'record';
+  }
+}
+
+/** What somebody who waits for one job gets. */
+export type Told = { value: number } | { error: string; message?: string | typeof SOME_MESSAGE | undefined };
+
+export class ModelWait {
+  readonly told: (Told | undefined)[];
+  readonly jobs: readonly (ModelJob | undefined)[];
+  /** undefined: one that never settles by time. */
+  readonly deadline: number;
+  /** For all at once, when it is over: what came first. */
+  over: 'all' | 'timeout' | Told | undefined;
+  readonly settled: boolean;
+
+  constructor(jobs: readonly (ModelJob | undefined)[], deadline: number, settled: boolean) {
+    this.jobs = jobs;
+    this.told = jobs.map(() => undefined);
+    this.deadline = deadline;
+    this.settled = settled;
+  }
+
+  tell(index: number, told: Told): void {
+    if (this.over !== undefined || this.told[index] !== undefined) return;
+    this.told[index] = told;
+    if (!this.settled && 'error' in told) this.over = told;
+    else if (this.told.every((one) => one !== undefined)) this.over = 'all';
+  }
+}

@@ -1,0 +1,659 @@
+/**
+ * What one queue with one worker of concurrency 1 does, said as plainly as it can be: arrays, sets, and a search through everything.
+ * It follows the semantics and knows nothing of the engine. Every public method is one step, after which the worker starts what is next.
+ */
+import type { JobState } from 'flashq';
+import {
+  Ambiguous,
+  type ModelAnswer,
+  type ModelItem,
+  ModelJob,
+  type ModelOutcome,
+  ModelWait,
+  NEVER,
+  type Reason,
+  Refused,
+  SOME_MESSAGE,
+  type Told,
+} from './job-model.js';
+
+const HOUR_MS = 3_600_000;
+const LINGER_MS = 30_000;
+const GRACE_MS = 5000;
+const KEEP_COMPLETED = { age: HOUR_MS, count: 10_000 };
+const KEEP_FAILED = { age: 30 * 24 * HOUR_MS, count: 100_000 };
+const REMEMBER_MS = 24 * HOUR_MS;
+
+/** The run that occupies the worker. Its job may have been taken from it. */
+interface ModelRun {
+  job: ModelJob | undefined;
+  aborted: 'timeout' | 'cancelled' | undefined;
+  /** When its timeout, or its grace, is over. */
+  deadline: number;
+  /** Its job was removed with the queue; until its grace is over it still counts as active. */
+  isDiscarded: boolean;
+}
+
+export class QueueModel {
+  now: number;
+  paused = false;
+  /** Every job there ever was, in the order in which they came. */
+  readonly jobs: ModelJob[] = [];
+  /** Which job an id of the user's own means, while it is known. */
+  readonly #byJobId = new Map<string, ModelJob>();
+  /** Who is ready, in the order in which they will start. */
+  #line: ModelJob[] = [];
+  run: ModelRun | undefined;
+  /** Every start, in order. */
+  readonly started: ModelJob[] = [];
+  readonly waits: ModelWait[] = [];
+  /** Ended, with what follows from it still to come. */
+  #ending: ModelJob[] = [];
+  #events = 0;
+
+  constructor(now: number) {
+    this.now = now;
+  }
+
+  // ---- looking ----------------------------------------------------------------------------------------------------------------
+
+  /** The job that an id means; `gone` when there was one; undefined when there never was, as far as anybody knows. */
+  find(id: string): ModelJob | 'gone' | undefined {
+    const named = this.#byJobId.get(id);
+    if (named !== undefined) return named;
+    const numbered = this.jobs.find((job) => job.id === id && job.opts.jobId === undefined);
+    return numbered?.kept === 'nothing' ? 'gone' : numbered;
+  }
+
+  in(state: JobState): ModelJob[] {
+    return this.jobs.filter((job) => job.isVisible && job.state === state).sort((a, b) => a.since - b.since);
+  }
+
+  /** How many runs count as active. */
+  get active(): number {
+    return this.run !== undefined && (this.run.job !== undefined || this.run.isDiscarded) ? 1 : 0;
+  }
+
+  #mustFind(id: string): ModelJob {
+    const found = this.find(id);
+    if (found === undefined) throw new Refused('JobNotFoundError');
+    if (found === 'gone' || !found.isVisible) throw new Refused('JobRemovedError');
+    return found;
+  }
+
+  // ---- adding -----------------------------------------------------------------------------------------------------------------
+
+  add(items: readonly ModelItem[], atomic: boolean): ModelAnswer[] {
+    const refusals = this.#refusals(items, atomic);
+    if (atomic && refusals.some((one) => one !== undefined)) {
+      return refusals.map((error) => ({ error: error ?? 'BulkError' }));
+    }
+    // First all records, so that items may name each other; then each begins.
+    const fresh = new Map<number, ModelJob>();
+    const before = new Map<number, ModelJob>();
+    const inCall = new Map<string, number>();
+    for (const [index, item] of items.entries()) {
+      const { jobId, onDuplicate } = item.opts;
+      const known = jobId === undefined ? undefined : this.#byJobId.get(jobId);
+      if (refusals[index] !== undefined || (jobId !== undefined && inCall.has(jobId))) continue;
+      if (jobId !== undefined) inCall.set(jobId, index);
+      if (known !== undefined && !(onDuplicate === 'rerun' && known.isOver)) {
+        before.set(index, known);
+        continue;
+      }
+      if (known !== undefined) this.#drop(known);
+      const job = new ModelJob(item);
+      fresh.set(index, job);
+      this.jobs.push(job);
+      if (jobId !== undefined) this.#byJobId.set(jobId, job);
+    }
+    for (const [index, job] of fresh) this.#connect(job, items[index] as ModelItem);
+    const answers = items.map((item, index): ModelAnswer => {
+      const error = refusals[index];
+      if (error !== undefined) return { error };
+      const made = fresh.get(index);
+      if (made !== undefined) {
+        this.#configure(made, item);
+        this.#begin(made);
+        return { job: made, deduplicated: false };
+      }
+      const known = before.get(index);
+      if (known === undefined) {
+        return { job: this.#byJobId.get(item.opts.jobId as string) as ModelJob, deduplicated: true };
+      }
+      if (item.opts.onDuplicate === 'replace' && this.#canReplace(known)) this.#replace(known, item);
+      return { job: known, deduplicated: true };
+    });
+    this.#follow(); // what items that ended at once lead to
+    this.#startNext();
+    return answers;
+  }
+
+  /** Why each item can't be added, if so. */
+  #refusals(items: readonly ModelItem[], atomic: boolean): (string | undefined)[] {
+    const first = new Map<string, number>(); // the item that an id means within this call
+    const errors = items.map(({ opts: { jobId, onDuplicate } }, index): string | undefined => {
+      if (jobId === undefined) return undefined;
+      const isTwin = first.has(jobId);
+      if (!isTwin) first.set(jobId, index);
+      return onDuplicate === 'error' && (isTwin || this.#byJobId.has(jobId)) ? 'DuplicateJobError' : undefined;
+    });
+    /** The item of this call that an id means, if it makes a new job. */
+    const newOf = (id: string): number[] => {
+      const index = first.get(id);
+      const known = this.#byJobId.get(id);
+      if (index === undefined) return [];
+      return known === undefined || (known.isOver && items[index]?.opts.onDuplicate === 'rerun') ? [index] : [];
+    };
+    for (const [index, { needs }] of items.entries()) {
+      if (needs.some((id) => !first.has(id) && this.find(id) === undefined)) errors[index] ??= 'UnknownDependencyError';
+    }
+    // Nobody can wait for an item that isn't added.
+    for (let again = true; again; ) {
+      again = false;
+      for (const [index, { needs }] of items.entries()) {
+        if (errors[index] !== undefined || needs.flatMap(newOf).every((other) => errors[other] === undefined)) continue;
+        errors[index] = 'UnknownDependencyError';
+        again = true;
+      }
+    }
+    // Whoever can be put in order after what it needs is in no cycle. A job that is there needs what it still waits for, and what
+    // replaces it needs what that says.
+    const replacing = (job: ModelJob): number[] => {
+      const index = job.opts.jobId === undefined ? undefined : first.get(job.id);
+      if (index === undefined || items[index]?.opts.onDuplicate !== 'replace' || errors[index] !== undefined) return [];
+      return this.#canReplace(job) && this.#byJobId.get(job.id) === job ? [index] : [];
+    };
+    const behind = (job: ModelJob | 'gone' | undefined): number[] => {
+      if (job === undefined || job === 'gone' || job.isOver) return [];
+      const item = replacing(job);
+      return item.length > 0 ? item : [...job.open].flatMap(behind);
+    };
+    const ordered = new Set<number>();
+    for (let again = true; again; ) {
+      again = false;
+      for (const [index, { needs }] of items.entries()) {
+        if (errors[index] !== undefined || ordered.has(index)) continue;
+        const isReady = needs.every((id) => {
+          const made = newOf(id);
+          return (made.length > 0 ? made : behind(this.find(id))).every((other) => ordered.has(other));
+        });
+        if (!isReady) continue;
+        ordered.add(index);
+        again = true;
+      }
+    }
+    for (const index of items.keys()) if (!ordered.has(index)) errors[index] ??= 'ValidationError';
+    if (atomic) return errors;
+    // What is the same job as a refused item isn't there either.
+    for (const [index, { opts }] of items.entries()) {
+      if (opts.jobId !== undefined) errors[index] ??= errors[first.get(opts.jobId) as number];
+    }
+    return errors;
+  }
+
+  #connect(job: ModelJob, item: ModelItem): void {
+    job.opts = item.opts;
+    const found = item.needs.map((id) => this.find(id)).filter((one) => one !== 'gone' && one !== undefined);
+    job.needs = [...new Set(found as ModelJob[])];
+    for (const needed of job.needs) {
+      needed.dependents.push(job);
+      if (!needed.isOver || this.#mayWaitFor(job, needed)) job.open.add(needed);
+    }
+  }
+
+  /** A failed dependency that may be retried. */
+  #mayWaitFor(job: ModelJob, needed: ModelJob): boolean {
+    return job.policy === 'wait' && needed.state === 'failed' && needed.isVisible;
+  }
+
+  #configure(job: ModelJob, { data, opts }: ModelItem): void {
+    job.data = data;
+    job.opts = opts;
+    job.priority = opts.priority ?? 0;
+    job.expiry = opts.ttl === undefined ? NEVER : this.now + (opts.delay ?? 0) + opts.ttl;
+  }
+
+  #canReplace(job: ModelJob): boolean {
+    return !job.isOver && job.attemptsStarted === 0;
+  }
+
+  #replace(job: ModelJob, item: ModelItem): void {
+    this.#leave(job);
+    this.#forgetNeeds(job);
+    this.#connect(job, item);
+    this.#configure(job, item);
+    this.#begin(job);
+  }
+
+  /** Blocked, delayed or ready. */
+  #begin(job: ModelJob): void {
+    this.#enter(job, 'blocked');
+    const isHopeless = (one: ModelJob) => one.isOver && one.state !== 'completed' && !this.#mayWaitFor(job, one);
+    const hopeless = job.needs.find(isHopeless);
+    if (hopeless !== undefined && job.policy !== 'run') this.#applyPolicy(job, hopeless);
+    else if (job.open.size === 0) this.#release(job);
+  }
+
+  // ---- from state to state ----------------------------------------------------------------------------------------------------
+
+  #enter(job: ModelJob, state: JobState): void {
+    job.state = state;
+    job.since = ++this.#events;
+    job.due = NEVER;
+  }
+
+  /** Out of the line, if it is in it. */
+  #leave(job: ModelJob): void {
+    this.#line = this.#line.filter((other) => other !== job);
+  }
+
+  /** To the tail of its priority; `lifo` jobs to its head. */
+  #makeReady(job: ModelJob, lifo = job.opts.lifo === true): void {
+    this.#leave(job);
+    if (job.state !== 'waiting') this.#enter(job, 'waiting');
+    const before = this.#line.filter((one) => one.priority > job.priority || (one.priority === job.priority && !lifo));
+    this.#line = [...before, job, ...this.#line.filter((one) => !before.includes(one))];
+  }
+
+  #delayOrReady(job: ModelJob, delay: number): void {
+    if (delay <= 0) {
+      this.#makeReady(job);
+      return;
+    }
+    this.#enter(job, 'delayed');
+    job.due = this.now + delay;
+  }
+
+  /** Nothing holds a blocked job any more. */
+  #release(job: ModelJob): void {
+    job.open.clear();
+    this.#delayOrReady(job, job.opts.delay ?? 0);
+  }
+
+  #startNext(): void {
+    if (this.paused || this.run !== undefined) return;
+    const job = this.#line.shift();
+    if (job === undefined) return;
+    job.state = 'active';
+    job.attemptsStarted++;
+    job.expiry = NEVER;
+    const { timeout } = job.opts;
+    this.run = {
+      job,
+      aborted: undefined,
+      deadline: timeout === undefined ? NEVER : this.now + timeout,
+      isDiscarded: false,
+    };
+    this.started.push(job);
+  }
+
+  // ---- ends -------------------------------------------------------------------------------------------------------------------
+
+  #end(job: ModelJob, state: 'completed' | 'failed' | 'cancelled'): void {
+    this.#leave(job);
+    this.#enter(job, state);
+    job.open.clear();
+    job.expiry = NEVER;
+    job.finishedOn = this.now;
+    this.#ending.push(job);
+  }
+
+  #fail(job: ModelJob, reason: Reason, message: ModelJob['failedReason']): void {
+    job.dlqReason = reason;
+    job.failedReason = message;
+    this.#end(job, 'failed');
+  }
+
+  /** What follows from the ends there were, and from those that this leads to. */
+  #follow(): void {
+    for (let job = this.#ending[0]; job !== undefined; job = this.#ending[0]) {
+      this.#tellWaits(job);
+      this.#settleDependents(job);
+      if (job.state !== 'failed') this.#forgetNeeds(job);
+      this.#ending.shift();
+      this.#retain(job);
+    }
+  }
+
+  #forgetNeeds(job: ModelJob): void {
+    for (const needed of job.needs) needed.dependents = needed.dependents.filter((other) => other !== job);
+    job.needs = [];
+    job.open.clear();
+  }
+
+  /** `job` has ended, or is removed. */
+  #settleDependents(job: ModelJob): void {
+    for (const dependent of [...job.dependents]) {
+      if (!dependent.open.has(job)) continue;
+      if (job.state === 'completed') this.#oneLess(dependent, job);
+      else if (!this.#mayWaitFor(dependent, job)) this.#applyPolicy(dependent, job);
+    }
+  }
+
+  #oneLess(job: ModelJob, needed: ModelJob): void {
+    job.open.delete(needed);
+    if (job.open.size === 0) this.#release(job);
+  }
+
+  #applyPolicy(job: ModelJob, failed: ModelJob): void {
+    switch (job.policy) {
+      case 'run':
+        this.#oneLess(job, failed);
+        return;
+      case 'run-now':
+        this.#release(job);
+        return;
+      case 'cancel':
+        job.failedReason ??= SOME_MESSAGE;
+        this.#end(job, 'cancelled');
+        return;
+      default:
+        this.#fail(job, 'dependency_failed', SOME_MESSAGE);
+    }
+  }
+
+  #retention(job: ModelJob): true | { age?: number; count?: number } {
+    const isFailed = job.state === 'failed';
+    const standard = isFailed ? KEEP_FAILED : KEEP_COMPLETED;
+    const policy = isFailed ? job.opts.removeOnFail : job.opts.removeOnComplete;
+    if (policy === undefined) return standard;
+    if (policy === false) return isFailed ? standard : {};
+    return policy;
+  }
+
+  #retain(job: ModelJob): void {
+    const policy = this.#retention(job);
+    if (policy === true) {
+      job.kept = 'outcome';
+      this.#forgetNeeds(job);
+      this.#settleDependents(job);
+      return;
+    }
+    if (policy.count === undefined) return;
+    const records = this.in(job.state);
+    for (const oldest of records.slice(0, Math.max(0, records.length - policy.count))) {
+      if (this.#ending.includes(oldest)) return;
+      this.#evict(oldest);
+    }
+  }
+
+  /** The time of a finished record is over: a `jobId` is remembered for its own. */
+  #evict(job: ModelJob): void {
+    const isRemembered = job.opts.jobId !== undefined && this.#forgetAt(job) > this.now;
+    job.kept = isRemembered ? 'id' : 'nothing';
+    this.#forgetNeeds(job);
+    this.#settleDependents(job);
+    if (!isRemembered) this.#forgetId(job);
+  }
+
+  #forgetAt(job: ModelJob): number {
+    return (job.finishedOn as number) + (job.opts.idempotencyTtl ?? REMEMBER_MS);
+  }
+
+  #forgetId(job: ModelJob): void {
+    job.kept = 'nothing';
+    if (this.#byJobId.get(job.id) === job) this.#byJobId.delete(job.id);
+  }
+
+  /** Removes it, whatever its state, and forgets its id. */
+  #drop(job: ModelJob): void {
+    const state = job.isVisible ? job.state : undefined;
+    this.#leave(job);
+    this.#forgetId(job);
+    if (state !== 'completed' && !job.isOver) {
+      job.state = 'cancelled'; // as far as dependents are concerned
+      this.#tellWaits(job, { error: 'JobRemovedError' });
+    }
+    this.#settleDependents(job);
+    this.#forgetNeeds(job);
+  }
+
+  // ---- the run ----------------------------------------------------------------------------------------------------------------
+
+  /** The handler of the run ends. */
+  settle(outcome: ModelOutcome): void {
+    const { job, aborted } = this.run as ModelRun;
+    this.run = undefined;
+    if (job !== undefined) this.#settleRun(job, aborted, outcome);
+    this.#follow();
+    this.#startNext();
+  }
+
+  #settleRun(job: ModelJob, aborted: ModelRun['aborted'], outcome: ModelOutcome): void {
+    if (outcome.kind === 'complete') {
+      job.value = outcome.value;
+      this.#end(job, 'completed');
+    } else if (aborted === 'cancelled') this.#end(job, 'cancelled');
+    else if (aborted === 'timeout') this.#failAttempt(job, SOME_MESSAGE, 'timeout');
+    else if (outcome.kind === 'again') this.#delayOrReady(job, outcome.delayMs);
+    else if (outcome.kind === 'unrecoverable') {
+      job.attemptsMade++;
+      this.#fail(job, 'unrecoverable', outcome.message);
+    } else this.#failAttempt(job, outcome.message, 'attempts_exhausted', outcome.retryAfterMs);
+  }
+
+  #failAttempt(job: ModelJob, message: ModelJob['failedReason'], reason: Reason, retryAfterMs?: number): void {
+    const { attempts = 1, backoff } = job.opts;
+    job.attemptsMade++;
+    job.failedReason = message;
+    if (job.attemptsMade >= attempts) {
+      this.#fail(job, reason, message);
+      return;
+    }
+    const factor = backoff?.type === 'exponential' ? 2 ** (job.attemptsMade - 1) : 1;
+    const delay = Math.min((backoff?.delay ?? 0) * factor, backoff?.maxDelay ?? NEVER);
+    this.#delayOrReady(job, retryAfterMs ?? delay);
+  }
+
+  /** Timeout or grace of the run is over. A function goes on all the same, and occupies the worker. */
+  #deadline(run: ModelRun): void {
+    if (run.aborted === undefined) {
+      run.aborted = 'timeout';
+      run.deadline = this.now + GRACE_MS;
+      return;
+    }
+    const job = run.job as ModelJob;
+    run.job = undefined;
+    run.deadline = NEVER;
+    if (run.aborted === 'cancelled') this.#end(job, 'cancelled');
+    else this.#failAttempt(job, SOME_MESSAGE, 'timeout');
+  }
+
+  // ---- what users do to jobs --------------------------------------------------------------------------------------------------
+
+  cancel(id: string): 'cancelled' | 'aborting' | 'finished' {
+    const job = this.#mustFind(id);
+    if (job.isOver) return 'finished';
+    if (job.state === 'active') {
+      const run = this.run as ModelRun;
+      run.aborted ??= 'cancelled';
+      run.deadline = this.now + GRACE_MS;
+      return 'aborting';
+    }
+    this.#end(job, 'cancelled');
+    this.#follow();
+    this.#startNext();
+    return 'cancelled';
+  }
+
+  remove(id: string): boolean {
+    const job = this.find(id);
+    if (job === undefined || job === 'gone') return false;
+    if (job.state === 'active') throw new Refused('JobActiveError');
+    this.#drop(job);
+    this.#follow();
+    this.#startNext();
+    return true;
+  }
+
+  promote(id: string): void {
+    const job = this.#mustFind(id);
+    if (job.state !== 'delayed') throw new Refused('ValidationError');
+    this.#makeReady(job);
+    this.#startNext();
+  }
+
+  changePriority(id: string, priority: number, lifo: boolean): void {
+    const job = this.#mustFind(id);
+    if (job.isOver || job.state === 'active') throw new Refused('ValidationError');
+    job.priority = priority;
+    if (job.state === 'waiting') this.#makeReady(job, lifo || job.opts.lifo === true);
+  }
+
+  changeDelay(id: string, delay: number): void {
+    const job = this.#mustFind(id);
+    if (job.state !== 'delayed') throw new Refused('ValidationError');
+    this.#delayOrReady(job, delay);
+    this.#startNext();
+  }
+
+  updateData(id: string, data: number): void {
+    const job = this.#mustFind(id);
+    job.data = data;
+    if (job.state === 'waiting') this.#makeReady(job); // at the tail anew
+  }
+
+  moveToDlq(id: string, message: string): void {
+    const job = this.#mustFind(id);
+    if (job.isOver || job.state === 'active') throw new Refused('ValidationError');
+    this.#fail(job, 'moved', message);
+    this.#follow();
+    this.#startNext();
+  }
+
+  // ---- what users do to the queue ---------------------------------------------------------------------------------------------
+
+  setPaused(paused: boolean): void {
+    this.paused = paused;
+    this.#startNext();
+  }
+
+  retryDlq(ids: readonly string[] | 'all'): number {
+    const found = ids === 'all' ? this.in('failed') : ids.map((id) => this.find(id));
+    if (found.some((job) => job === undefined || job === 'gone' || !job.isVisible))
+      throw new Refused('JobNotFoundError');
+    const chosen = new Set((found as ModelJob[]).filter((job) => job.state === 'failed'));
+    const canRun = (job: ModelJob) =>
+      job.policy === 'run' ||
+      job.policy === 'run-now' ||
+      job.needs.every((one) => !one.isOver || one.state === 'completed' || chosen.has(one));
+    for (let again = true; again; ) {
+      again = false;
+      for (const job of chosen) if (!canRun(job)) again = chosen.delete(job);
+    }
+    for (const job of chosen) {
+      job.attemptsMade = 0;
+      job.finishedOn = undefined;
+      job.expiry = job.opts.ttl === undefined ? NEVER : this.now + job.opts.ttl;
+      for (const needed of job.needs) {
+        if (needed.isOver && !chosen.has(needed)) continue;
+        job.open.add(needed);
+        needed.dependents = [...needed.dependents.filter((other) => other !== job), job];
+      }
+    }
+    for (const job of chosen) {
+      if (job.open.size > 0) this.#enter(job, 'blocked');
+      else this.#makeReady(job);
+    }
+    this.#startNext();
+    return chosen.size;
+  }
+
+  /** Removes those that are in these states now; one whose end another's removal leads to has ended. */
+  drain(states: readonly JobState[]): void {
+    for (const job of states.flatMap((state) => this.in(state))) {
+      if (job.isOver) continue;
+      this.#drop(job);
+      this.#follow();
+    }
+    this.#startNext();
+  }
+
+  obliterate(force: boolean): void {
+    const active = this.run?.job;
+    if (this.active > 0 && !force) throw new Refused('JobActiveError');
+    this.paused = true; // nothing starts meanwhile
+    this.drain(['waiting', 'delayed', 'blocked']);
+    if (active !== undefined) {
+      this.run = { job: undefined, aborted: 'cancelled', deadline: this.now + GRACE_MS, isDiscarded: true };
+      this.#drop(active);
+    }
+    for (const job of this.jobs) if (job.kept !== 'nothing') this.#drop(job);
+    this.#follow();
+    this.paused = false;
+    this.#startNext();
+  }
+
+  // ---- waiting ----------------------------------------------------------------------------------------------------------------
+
+  wait(ids: readonly string[], timeout: number | undefined, settled: boolean): ModelWait {
+    const found = ids.map((id) => this.find(id));
+    const jobs = found.map((job) => (job === 'gone' ? undefined : job));
+    const wait = new ModelWait(jobs, timeout === undefined ? NEVER : this.now + timeout, settled);
+    this.waits.push(wait);
+    for (const [index, job] of found.entries()) {
+      if (job === undefined) wait.tell(index, { error: 'JobNotFoundError' });
+      else if (job === 'gone' || job.kept === 'id') wait.tell(index, { error: 'JobRemovedError' });
+      else if (job.isOver) wait.tell(index, this.#told(job));
+    }
+    if (ids.length === 0) wait.over = 'all';
+    if (timeout === 0) wait.over ??= 'timeout';
+    return wait;
+  }
+
+  #told(job: ModelJob): Told {
+    if (job.state === 'completed') return { value: job.value as number };
+    if (job.state === 'failed') return { error: 'JobFailedError', message: job.failedReason };
+    return { error: 'JobCancelledError' };
+  }
+
+  #tellWaits(job: ModelJob, told: Told = this.#told(job)): void {
+    for (const wait of this.waits) {
+      for (const [index, one] of wait.jobs.entries()) if (one === job) wait.tell(index, told);
+    }
+  }
+
+  // ---- time -------------------------------------------------------------------------------------------------------------------
+
+  /** When something happens to the job by itself. */
+  #moment(job: ModelJob): number {
+    if (job.kept === 'nothing') return NEVER;
+    if (job.kept === 'id') return this.#forgetAt(job);
+    if (job.kept === 'outcome') return (job.finishedOn as number) + LINGER_MS;
+    if (!job.isOver) return job === this.run?.job ? this.run.deadline : Math.min(job.due, job.expiry);
+    const policy = this.#retention(job);
+    return policy === true || policy.age === undefined ? NEVER : (job.finishedOn as number) + policy.age;
+  }
+
+  advance(ms: number): void {
+    const end = this.now + ms;
+    while (true) {
+      const open = this.waits.filter((wait) => wait.over === undefined);
+      const { isDiscarded = false, deadline = NEVER } = this.run ?? {};
+      const discardedUntil = isDiscarded ? deadline : NEVER;
+      const moments = this.jobs.map((job) => this.#moment(job));
+      const next = Math.min(...moments, ...open.map((wait) => wait.deadline), discardedUntil);
+      if (next > end) break;
+      this.now = next;
+      if (discardedUntil === next) (this.run as ModelRun).isDiscarded = false;
+      const jobs = this.jobs.filter((job) => this.#moment(job) === next);
+      const waits = open.filter((wait) => wait.deadline === next);
+      const matters = jobs.filter((job) => !job.isOver || job.dependents.length > 0);
+      if (matters.length > 0 && jobs.length + waits.length > 1) throw new Ambiguous();
+      for (const wait of waits) wait.over = 'timeout';
+      for (const job of jobs) this.#happen(job);
+      this.#follow();
+      this.#startNext();
+    }
+    this.now = end;
+  }
+
+  #happen(job: ModelJob): void {
+    if (job.kept === 'id') this.#forgetId(job);
+    else if (job.isOver) this.#evict(job);
+    else if (job === this.run?.job) this.#deadline(this.run);
+    else if (job.expiry <= this.now) this.#fail(job, 'expired', SOME_MESSAGE);
+    else this.#makeReady(job);
+  }
+}
