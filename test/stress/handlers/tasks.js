@@ -1,0 +1,106 @@
+/** Handlers of every temper. The job's name says which; its `data.number` is its place in the ledger. */
+import { DelayedError, UnrecoverableError } from 'flashq';
+import { Run } from './ledger.js';
+
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+const never = () => new Promise(() => {});
+
+const tempers = {
+  async works(run, { data: { turns = 1 } }) {
+    for (let i = 0; i < turns; i++) {
+      await turn();
+      run.step();
+    }
+  },
+
+  computes(run) {
+    for (let i = 0; i < 2000; i++) run.step();
+  },
+
+  /** Fails as often as its data says, then completes. */
+  async flaky(run, { attemptsMade, data: { failures } }) {
+    await turn();
+    run.step();
+    if (attemptsMade < failures) throw new Error('not yet');
+  },
+
+  async fails(run) {
+    await turn();
+    run.step();
+    throw new Error('it fails');
+  },
+
+  refuses() {
+    throw new UnrecoverableError('never');
+  },
+
+  /** Asks for another moment twice. */
+  later(run) {
+    if (run.count <= 2) throw new DelayedError(2);
+  },
+
+  /** Overruns its timeout in the first attempt, and lets its thread do nothing else. */
+  spins(run, { attemptsMade }) {
+    while (attemptsMade === 0) run.step();
+  },
+
+  async hangs(_, { attemptsMade }) {
+    if (attemptsMade === 0) await never();
+  },
+
+  exits(run) {
+    if (run.count === 1) process.exit(1);
+  },
+
+  async throws(run) {
+    if (run.count > 1) return;
+    setImmediate(() => {
+      throw new Error('nobody catches this');
+    });
+    await never();
+  },
+
+  async rejects(run) {
+    if (run.count > 1) return;
+    Promise.reject(new Error('nobody handles this'));
+    await never();
+  },
+
+  eats(run) {
+    const held = [];
+    while (run.count === 1) held.push(new Array(100_000).fill(held.length));
+  },
+
+  poison() {
+    process.exit(2);
+  },
+};
+
+/** The same as a function for a Worker of this thread: it ends for the ledger at the moment its signal aborts. */
+export function polite(job, context) {
+  return run(job, context.signal);
+}
+
+export default (job) => run(job, undefined);
+
+function run(job, signal) {
+  const { number } = job.data;
+  const one = new Run(number, job.processedOn);
+  signal?.addEventListener('abort', () => one.end(), { once: true });
+  const done = () => {
+    one.step();
+    one.end();
+    return number;
+  };
+  const failed = (error) => {
+    one.step();
+    one.end();
+    throw error;
+  };
+  try {
+    const result = tempers[job.name](one, job);
+    return result instanceof Promise ? result.then(done, failed) : done();
+  } catch (error) {
+    return failed(error);
+  }
+}
