@@ -239,14 +239,20 @@ export class Field {
     until: Promise<unknown>,
     act: () => unknown,
   ): Promise<number> {
-    const over = new AbortController();
-    const end = () => over.abort();
-    until.then(end, end);
+    let isOver = false;
+    const over = until.then(
+      () => {
+        isOver = true;
+      },
+      () => {
+        isOver = true;
+      },
+    );
     let done = 0;
     while (done < times) {
-      await ledger.progressed(1 + this.random(every), over.signal);
+      await Promise.race([ledger.progressed(1 + this.random(every)), over]);
       for (let turns = this.random(4); turns > 0; turns--) await new Promise((resolve) => setImmediate(resolve));
-      if (over.signal.aborted) break;
+      if (isOver) break;
       await act();
       done++;
     }
@@ -255,13 +261,17 @@ export class Field {
 
   // ---- the reckoning ------------------------------------------------------------------------------------------------------------
 
-  /** All jobs have ended: closes the workers, then nothing may be missing, double, or left behind. */
-  async reckon(): Promise<void> {
+  /**
+   * All jobs have ended: closes the workers, then nothing may be missing, double, or left behind. `permits`: the limit of the queue
+   * named `work`, which must be free to be used again in full.
+   */
+  async reckon({ permits }: { permits?: number } = {}): Promise<void> {
     await this.closeWorkers();
     expect(ledger.wrongs()).toEqual([]);
     expect(this.engine.stats().threads).toBe(0);
     for (const job of this.added) await this.#reckonJob(job);
     await this.#reckonCounts();
+    if (permits !== undefined) await this.#reckonPermits(permits);
     await this.#reckonMemory();
   }
 
@@ -319,16 +329,15 @@ export class Field {
     expect(this.engine.stats().jobs).toBe(this.added.length);
   }
 
-  /** Every permit is free: as many runs as the limit go at once again. */
-  async reckonPermits(limit: number, queueName = 'work'): Promise<void> {
-    const queue = this.queue(queueName);
+  async #reckonPermits(limit: number): Promise<void> {
+    const queue = this.queue();
     const begun: (() => void)[] = [];
     let isFull = () => {};
     const full = new Promise<void>((resolve) => {
       isFull = resolve;
     });
     const worker = new Worker(
-      queueName,
+      'work',
       () =>
         new Promise<void>((resolve) => {
           begun.push(resolve);
@@ -354,6 +363,10 @@ export class Field {
     this.#audit();
     for (const queue of this.queues.values()) await queue.obliterate();
     expect(this.engine.stats().jobs).toBe(0);
+    const { wasm } = this.engine.state.core;
+    // As the engine does once a second; what was retired is free two rounds after nobody can read it any more.
+    for (let round = 0; round < 4; round++) wasm.limboAdvance();
+    wasm.sealedCollect();
     expect(this.#audit()).toEqual(this.#before);
   }
 

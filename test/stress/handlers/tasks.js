@@ -4,6 +4,8 @@ import { Run } from './ledger.js';
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 const never = () => new Promise(() => {});
+const aborted = (signal) =>
+  new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason), { once: true }));
 
 const tempers = {
   async works(run, { data: { turns = 1 } }) {
@@ -14,7 +16,7 @@ const tempers = {
   },
 
   computes(run) {
-    for (let i = 0; i < 2000; i++) run.step();
+    for (let i = 0; i < 10_000; i++) run.step();
   },
 
   /** Fails as often as its data says, then completes. */
@@ -44,8 +46,9 @@ const tempers = {
     while (attemptsMade === 0) run.step();
   },
 
-  async hangs(_, { attemptsMade }) {
-    if (attemptsMade === 0) await never();
+  /** On a thread of its own it knows no signal; where it shares one, it obeys. */
+  async hangs(_, { attemptsMade }, signal) {
+    if (attemptsMade === 0) await (signal === undefined ? never() : aborted(signal));
   },
 
   exits(run) {
@@ -98,7 +101,7 @@ function run(job, signal) {
     throw error;
   };
   try {
-    const result = tempers[job.name](one, job);
+    const result = tempers[job.name](one, job, signal);
     return result instanceof Promise ? result.then(done, failed) : done();
   } catch (error) {
     return failed(error);
