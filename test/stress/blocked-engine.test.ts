@@ -22,8 +22,7 @@ test.each([false, true])('no job is lost, none runs twice at a time; somebody re
   const ended = field.ended();
   let went = 0;
   await field.whileUnder(6 * SCALE, 200, ended, () => {
-    const { threads } = field;
-    if (field.random(2) === 0 && threads.length > 0) void field.pick(threads).terminate();
+    if (field.random(2) === 0) field.endThread();
     const before = ledger.progress;
     block(100 + field.random(200));
     went += ledger.progress - before;

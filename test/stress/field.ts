@@ -1,7 +1,7 @@
 /** Jobs of every temper, threads that are ended at random, and the reckoning at the end. */
 import { setFlagsFromString } from 'node:v8';
 import type { Worker as Thread } from 'node:worker_threads';
-import { type AddOptions, Engine, type EngineOptions, Job, Queue, Worker, type WorkerOptions } from 'flashq';
+import { type AddOptions, Engine, type EngineOptions, type Job, Queue, Worker, type WorkerOptions } from 'flashq';
 import { afterEach, expect, onTestFailed } from 'vitest';
 import { audit } from '../support/core-audit.js';
 import { fullest, ledger } from './ledger.js';
@@ -35,6 +35,7 @@ export function seeded(): Random {
 
 export type Temper =
   | 'works'
+  | 'lingers'
   | 'computes'
   | 'flaky'
   | 'fails'
@@ -57,6 +58,7 @@ const FAILURES = 3;
 
 const OPTIONS: Readonly<Record<Temper, AddOptions>> = {
   works: {},
+  lingers: {},
   computes: {},
   flaky: RETRIES,
   fails: { attempts: FAILURES, backoff: 2 },
@@ -224,21 +226,22 @@ export class Field {
     return [...this.engine.state.pools].flatMap((pool) => pool.piscina.threads as Thread[]);
   }
 
-  /** Ends a thread that is picked at random, `times` times, each after up to `every` more runs have ended; until `until` resolves. */
+  /** Ends a thread that is picked at random: mostly one that is inside a run, else any, be it one that is just starting. */
+  endThread(): void {
+    const { threads } = this;
+    const busy = ledger.busy();
+    const inside = threads.filter(({ threadId }) => busy.has(threadId));
+    const from = inside.length > 0 && this.random(4) > 0 ? inside : threads;
+    if (from.length > 0) void this.pick(from).terminate();
+  }
+
+  /** Ends such a thread, `times` times, each after up to `every` more runs have ended; until `until` resolves. */
   async endThreads(times: number, every: number, until: Promise<unknown>): Promise<number> {
-    return this.whileUnder(times, every, until, () => {
-      const { threads } = this;
-      if (threads.length > 0) void this.pick(threads).terminate();
-    });
+    return this.whileUnder(times, every, until, () => this.endThread());
   }
 
   /** Does something `times` times, each after up to `every` more runs have ended; until `until` resolves. Gives how often it did. */
-  async whileUnder(
-    times: number,
-    every: number,
-    until: Promise<unknown>,
-    act: () => unknown,
-  ): Promise<number> {
+  async whileUnder(times: number, every: number, until: Promise<unknown>, act: () => unknown): Promise<number> {
     let isOver = false;
     const over = until.then(
       () => {
@@ -251,7 +254,8 @@ export class Field {
     let done = 0;
     while (done < times) {
       await Promise.race([ledger.progressed(1 + this.random(every)), over]);
-      for (let turns = this.random(4); turns > 0; turns--) await new Promise((resolve) => setImmediate(resolve));
+      // At any moment of the runs that follow, not only when one has just ended.
+      await new Promise((resolve) => setTimeout(resolve, this.random(5)));
       if (isOver) break;
       await act();
       done++;
@@ -267,12 +271,10 @@ export class Field {
    */
   async reckon({ permits }: { permits?: number } = {}): Promise<void> {
     await this.closeWorkers();
-    expect(ledger.wrongs()).toEqual([]);
-    expect(this.engine.stats().threads).toBe(0);
     for (const job of this.added) await this.#reckonJob(job);
     await this.#reckonCounts();
     if (permits !== undefined) await this.#reckonPermits(permits);
-    await this.#reckonMemory();
+    await this.reckonRest();
   }
 
   async #reckonJob(one: Added): Promise<void> {
@@ -317,7 +319,16 @@ export class Field {
 
   async #reckonCounts(): Promise<void> {
     for (const [name, queue] of this.queues) {
-      const counts = { waiting: 0, delayed: 0, blocked: 0, active: 0, completed: 0, failed: 0, cancelled: 0, paused: 0 };
+      const counts = {
+        waiting: 0,
+        delayed: 0,
+        blocked: 0,
+        active: 0,
+        completed: 0,
+        failed: 0,
+        cancelled: 0,
+        paused: 0,
+      };
       for (const { queue: of, id } of this.added) {
         if (of === name) counts[(await queue.getJobState(id)) as keyof typeof counts]++;
       }
@@ -359,7 +370,10 @@ export class Field {
     await worker.close();
   }
 
-  async #reckonMemory(): Promise<void> {
+  /** The ledger is clean, and when the queues are obliterated all memory and threads are back. */
+  async reckonRest(): Promise<void> {
+    expect(ledger.wrongs()).toEqual([]);
+    expect(this.engine.stats().threads).toBe(0);
     this.#audit();
     for (const queue of this.queues.values()) await queue.obliterate();
     expect(this.engine.stats().jobs).toBe(0);

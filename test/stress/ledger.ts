@@ -121,6 +121,16 @@ export const ledger = {
     }
   },
 
+  /** Thread ids of those that are inside a run, at about this moment. */
+  busy(): Set<number> {
+    const ids = new Set<number>();
+    for (let job = 1; job <= ledger.jobs; job++) {
+      const run = Atomics.load(words, at.owner + job);
+      if (run !== 0) ids.add(words[at.threadId + (words[at.runThread + run] as number)] as number);
+    }
+    return ids;
+  },
+
   /** Producers in other threads stop. */
   enough(): void {
     Atomics.store(words, at.enough, 1);

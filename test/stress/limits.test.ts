@@ -3,14 +3,13 @@ import { expect, test } from 'vitest';
 import { Field, SCALE, type Temper } from './field.js';
 import { densest, ledger } from './ledger.js';
 
-const MIXED: readonly Temper[] = ['works', 'works', 'works', 'works', 'computes', 'computes', 'flaky', 'fails'];
+const MIXED: readonly Temper[] = ['works', 'works', 'works', 'lingers', 'lingers', 'computes', 'flaky', 'fails'];
 const HEAVY: readonly Temper[] = ['spins', 'hangs', 'exits', 'throws'];
 
 test.each([1, 4])('no more than %i of the queue run at a time, and every permit comes back', async (limit) => {
   const field = await Field.open();
   await field.queue().setConcurrency(limit);
   await field.fileWorker({ threads: 3, concurrency: 24 }).waitUntilReady();
-  await field.functionWorker({ concurrency: 5 });
   await field.add(300 * SCALE, MIXED);
   const ended = field.ended();
   await field.endThreads(10 * SCALE, 30, ended);

@@ -77,10 +77,8 @@ test('cancelled, promoted and paused in between', async () => {
         await queue.pause();
         calls.push(new Promise((resolve) => setImmediate(resolve)).then(() => queue.resume()));
         return;
-      default: {
-        const { threads } = field;
-        if (threads.length > 0) void field.pick(threads).terminate();
-      }
+      default:
+        field.endThread();
     }
   });
   await Promise.all(calls);

@@ -15,6 +15,14 @@ const tempers = {
     }
   },
 
+  /** Waits for others most of the time: the run that a thread's end is most likely to meet. */
+  async lingers(run) {
+    for (let i = 0; i < 3; i++) {
+      await new Promise((resolve) => setTimeout(resolve, 1));
+      run.step();
+    }
+  },
+
   computes(run) {
     for (let i = 0; i < 10_000; i++) run.step();
   },
