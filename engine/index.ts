@@ -45,10 +45,19 @@ export {
   WaitTimeoutError,
 } from '../client/errors.js';
 export { Job, type JobJson } from '../client/job.js';
-export { type AddOptions, JOB_DEFAULTS, type JobOptions } from '../client/options.js';
-export { Queue } from '../client/queue.js';
+export { type AddOptions, JOB_DEFAULTS, type JobOptions, type JobReference } from '../client/options.js';
+export {
+  type BulkAnswer,
+  type BulkItem,
+  type DlqSelection,
+  Queue,
+  type QueueOptions,
+  type WaitOptions,
+} from '../client/queue.js';
 export { QueueEvents } from '../client/queue-events.js';
-export { Worker } from '../client/worker.js';
+export type { Handler, HandlerContext } from '../client/runner.js';
+export type { TypedHandlers, TypedQueue } from '../client/typed.js';
+export { Worker, type WorkerEvents } from '../client/worker.js';
 export type { CloseOptions, WorkerOptions } from '../client/worker-options.js';
 export type { AttachedEngine } from './default.js';
 export { Engine, type EngineStats } from './engine.js';

@@ -18,7 +18,7 @@ import type { EngineState } from '../state.js';
 import { ThreadServer } from './thread-server.js';
 import type { CloseHow, PumpMessage, PumpTask } from './wire.js';
 
-const PUMP_FILE = fileURLToPath(new URL('./pump.js', import.meta.url));
+const PUMP_FILE = fileURLToPath(new URL('./pump-entry.cjs', import.meta.url));
 /** Between two tries to load a handler file: doubled from the first to the last. */
 const LOAD_RETRY_MS = 500;
 const LOAD_RETRY_MS_MAX = 30_000;

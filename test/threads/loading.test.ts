@@ -23,6 +23,16 @@ describe('a handler file', () => {
     expect(await queue.addAndWait('job', 1)).toEqual({ from: 'esm', data: 1 });
   });
 
+  test('meets no ES module that was loaded by require: ending a thread inside that would end the process', async () => {
+    const { queue } = await start('tasks.js');
+    const required: string[] = await queue.addAndWait('required', 0);
+    expect(
+      required
+        .filter((path) => path.includes('/dist/engine/') || path.includes('/dist/client/'))
+        .map((path) => path.replace(/.*\//, '')),
+    ).toEqual(['pump-entry.cjs']);
+  });
+
   test('that does not exist is refused when the Worker is made', () => {
     expect(() => new Worker('work', handler('absent.js'))).toThrow(ValidationError);
   });

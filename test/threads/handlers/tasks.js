@@ -1,4 +1,5 @@
 /** One handler for most tests: the job's name says what it does, its data with which cells of the board. */
+import { createRequire } from 'node:module';
 import { threadId } from 'node:worker_threads';
 import { Queue } from 'flashq';
 import { board, count, counted, opened } from './board.js';
@@ -12,6 +13,9 @@ const tasks = {
   },
 
   thread: () => threadId,
+
+  /** What was loaded by `require` in this thread. */
+  required: () => Object.keys(createRequire(import.meta.url).cache),
 
   /** Tells that it runs in `started`, and waits for `gate`. */
   async gate({ data: { started, gate } }) {
