@@ -312,8 +312,21 @@ export class DataDirLockedError extends FlashQError {
   }
 }
 
-/** Reading or writing durable state failed. */
-export class StoreError extends FlashQError {}
+/**
+ * What went wrong with durable state: `full` (no space left), `io` (a read, write or sync failed), `damaged` (what is there is not what was
+ * written), `version` (written by a newer flashQ), `fenced` (another owner has taken the log), `unsupported` (this place can't hold one).
+ */
+export type StoreFault = 'full' | 'io' | 'damaged' | 'version' | 'fenced' | 'unsupported';
+
+/** Reading or writing durable state failed; `reason` says how. After a failed write it is not known whether that write was kept. */
+export class StoreError extends FlashQError {
+  readonly reason: StoreFault;
+
+  constructor(message: string, options: FlashQErrorOptions & { readonly reason: StoreFault }) {
+    super(message, options);
+    this.reason = options.reason;
+  }
+}
 
 /** There is no engine to talk to, or the way to it is lost. */
 export class ConnectionError extends FlashQError {}

@@ -64,7 +64,7 @@ const SAMPLES: Error[] = [
   new errors.EngineFullError({ limitBytes: 1024 }),
   new errors.EngineClosedError(),
   new errors.DataDirLockedError({ dataDir: '/data', pid: 4 }),
-  new errors.StoreError('disk'),
+  new errors.StoreError('disk', { reason: 'io' }),
   new errors.ConnectionError('lost'),
   new errors.AuthenticationError('who'),
   new errors.PermissionError('no'),
