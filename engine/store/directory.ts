@@ -5,10 +5,10 @@
  * people only. It is never removed: somebody might just have opened it to lock it.
  */
 import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
-import { mkdir, readFile, realpath, statfs } from 'node:fs/promises';
+import { mkdir, open, readFile, realpath, statfs } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { DataDirLockedError, StoreError } from '../../client/errors.js';
 import { asStoreError } from './faults.js';
@@ -75,7 +75,7 @@ export async function openDataDir(dataDir: string, options: DataDirOptions = {})
   let path: string;
   let fd: number;
   try {
-    await mkdir(dataDir, { recursive: true, mode: 0o700 });
+    await makeDirectory(dataDir);
     path = await realpath(dataDir);
     await refuseNetwork(path, fileSystemType);
     fd = openSync(join(path, LOCK_NAME), 'a', 0o600); // only makes it: 'a' never empties what an owner wrote
@@ -99,6 +99,25 @@ export async function openDataDir(dataDir: string, options: DataDirOptions = {})
       held = false;
     },
   };
+}
+
+/** Makes the directory with those above it; what is new is safe from a power loss when this resolves. */
+export async function makeDirectory(path: string): Promise<void> {
+  const topmost = await mkdir(path, { recursive: true, mode: 0o700 });
+  if (topmost === undefined) return;
+  for (let made = resolve(path); made.length >= topmost.length; made = dirname(made))
+    await syncDirectory(dirname(made));
+}
+
+/** A file's own sync makes its bytes safe; whether it is found again is up to its directory. Windows has no such thing. */
+export async function syncDirectory(path: string): Promise<void> {
+  if (process.platform === 'win32') return;
+  const directory = await open(path, 'r');
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
 }
 
 async function typeOf(path: string): Promise<number> {

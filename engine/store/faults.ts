@@ -58,9 +58,10 @@ export function asStoreError(where: string, doing: string, error: unknown): Stor
   };
   const what = `${doing} failed with "${message}"`;
   const sqlite = errcode === undefined ? undefined : errcode & 0xff;
-  const isFull = FULL.has(code) || code === FULL_LMDB || sqlite === FULL_SQLITE || isFullNumber(code);
-  if (isFull || !hasRoom(where)) return full(where, what, error);
+  if (FULL.has(code) || code === FULL_LMDB || sqlite === FULL_SQLITE || isFullNumber(code))
+    return full(where, what, error);
   if (DAMAGED_LMDB.has(code) || DAMAGED_SQLITE.has(sqlite)) return damaged(where, what, error);
+  if (!hasRoom(where)) return full(where, what, error);
   return new StoreError(
     `${where}: ${what}. The medium, or the rights to it, must be put right before the engine is opened again.`,
     { reason: 'io', cause: error },

@@ -6,7 +6,7 @@
  *   the disk has no room.
  * Only the meta pages are looked at (their layout: `MDB_meta` in LMDB's mdb.c).
  */
-import { type FileHandle, open, stat } from 'node:fs/promises';
+import { type FileHandle, open, readFile, stat, truncate } from 'node:fs/promises';
 import { checkRoom } from './faults.js';
 import { damaged } from './head.js';
 
@@ -35,10 +35,17 @@ interface Meta {
 /** Throws `damaged` when the file is there and LMDB must not open it. An absent or an empty one is fine: LMDB will begin it. */
 export async function prepareLmdbFile(path: string): Promise<void> {
   const size = await sizeOf(path);
-  if (size === 0) checkRoom(path);
+  if (size === 0 || (await neverWritten(path, size))) checkRoom(path);
   else if (process.arch === 'x64' || process.arch === 'arm64') await checkLength(path); // elsewhere the layout is another one
   const missing = LOCK_BYTES - (await sizeOf(`${path}-lock`));
   if (missing > 0) await lengthen(`${path}-lock`, missing);
+}
+
+/** A power loss soon after the file was made can leave nothing but zeros of its first two pages: LMDB would take offence. */
+async function neverWritten(path: string, size: number): Promise<boolean> {
+  if (size > 2 * PAGE_BYTES_MAX || (await readFile(path)).some((byte) => byte !== 0)) return false;
+  await truncate(path, 0);
+  return true;
 }
 
 async function sizeOf(path: string): Promise<number> {

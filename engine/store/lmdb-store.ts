@@ -10,10 +10,10 @@
  * **The fence.** The version of the head record is the owner's epoch. Each transaction compares it before it writes; the asynchronous
  * one leaves the comparison to LMDB's thread (`ifVersion`), which never has to wait for this one while it holds the write lock.
  */
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { RootDatabase } from 'lmdb';
 import { StoreError } from '../../client/errors.js';
+import { makeDirectory, syncDirectory } from './directory.js';
 import { asStoreError } from './faults.js';
 import { damaged, decodeHead, encodeHead, FIRST_POSITION, fenced, type Head } from './head.js';
 import { prepareLmdbFile } from './lmdb-file.js';
@@ -52,10 +52,11 @@ export class LmdbStore implements LogStore {
     const path = join(this.#dataDir, `${part}.lmdb`);
     let db: Database | undefined;
     try {
-      await mkdir(this.#dataDir, { recursive: true, mode: 0o700 });
+      await makeDirectory(this.#dataDir);
       await prepareLmdbFile(path);
       db = await openDatabase(path);
       const head = await claim(db, path, node);
+      await syncDirectory(this.#dataDir);
       return new Session(new LmdbLog(db, path, head, this.#sync), BATCH_BYTES_MAX);
     } catch (error) {
       await db?.close().catch(() => {});

@@ -2,10 +2,10 @@
  * The log in SQLite, as Node brings it along (22.13 and later): slower than LMDB, but another program altogether, should LMDB not fit a
  * place. Its appends block the thread until they are on the disk: for a thread of its own.
  */
-import { mkdir } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { StoreError } from '../../client/errors.js';
+import { makeDirectory, syncDirectory } from './directory.js';
 import { asStoreError } from './faults.js';
 import { damaged, decodeHead, encodeHead, FIRST_POSITION, fenced, type Head } from './head.js';
 import type { LogSession, LogStore } from './log-store.js';
@@ -52,10 +52,11 @@ export class SqliteStore implements LogStore {
     const path = join(this.#dataDir, `${part}.sqlite`);
     let db: Database | undefined;
     try {
-      await mkdir(this.#dataDir, { recursive: true, mode: 0o700 });
+      await makeDirectory(this.#dataDir);
       db = new DatabaseSync(path);
       db.exec(SETUP);
       const head = inTransaction(db, () => claim(db!, path, node));
+      await syncDirectory(this.#dataDir);
       return new Session(new SqliteLog(db, path, head), BATCH_BYTES_MAX);
     } catch (error) {
       db?.close();
