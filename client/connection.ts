@@ -320,6 +320,9 @@ export interface Connection {
   /** The engine closes that worker before itself. Gives a function that takes it back. */
   adopt(worker: ClosableWorker): () => void;
 
+  /** Resolves when what has happened on this connection so far is as durable as the engine promises; undefined when it is already. */
+  durable(): Promise<void> | undefined;
+
   now(): number;
   random(): number;
 }

@@ -296,19 +296,25 @@ export class EngineClosedError extends FlashQError {
   }
 }
 
-/** Another process (or engine) has the data directory open. `pid`: which process, when that is known. */
+/** Another process (or engine) has the data directory open. `pid` and `host`: which process, of which machine, when that is known. */
 export class DataDirLockedError extends FlashQError {
   readonly dataDir: string;
   readonly pid: number | undefined;
+  readonly host: string | undefined;
 
-  constructor(lock: { readonly dataDir: string; readonly pid?: number | undefined }, options?: FlashQErrorOptions) {
-    const holder = lock.pid === undefined ? 'another engine' : `process ${lock.pid}`;
+  constructor(
+    lock: { readonly dataDir: string; readonly pid?: number | undefined; readonly host?: string | undefined },
+    options?: FlashQErrorOptions,
+  ) {
+    const at = lock.host === undefined ? '' : ` on ${lock.host}`;
+    const holder = lock.pid === undefined ? 'another engine' : `process ${lock.pid}${at}`;
     super(
       `The data directory ${lock.dataDir} is in use by ${holder}. Close it there, or use another directory.`,
       options,
     );
     this.dataDir = lock.dataDir;
     this.pid = lock.pid;
+    this.host = lock.host;
   }
 }
 

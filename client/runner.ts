@@ -254,7 +254,7 @@ export class Runner implements ClaimSink {
       this.#tell(run, { kind: 'completed', result });
       if (this.hooks.completed !== undefined) {
         Job.ended(run.job, { returnvalue: result, finishedOn: this.#connection.now() });
-        this.hooks.completed(run.job, result);
+        this.#onceDurable(() => this.hooks.completed?.(run.job, result));
       }
     }
     this.#ended(run);
@@ -290,10 +290,19 @@ export class Runner implements ClaimSink {
           finishedOn: this.#connection.now(),
         });
         const cause = outcome.timedOut === true ? run.abortError : thrown;
-        this.hooks.failed(job, cause instanceof Error ? cause : fromErrorRecord(outcome.error));
+        this.#onceDurable(() =>
+          this.hooks.failed?.(job, cause instanceof Error ? cause : fromErrorRecord(outcome.error)),
+        );
       }
     }
     this.#ended(run);
+  }
+
+  /** Nobody hears of an end that a crash could undo. */
+  #onceDurable(tell: () => void): void {
+    const durable = this.#connection.durable();
+    if (durable === undefined) tell();
+    else durable.then(tell, () => {}); // the engine says by itself that its log has failed
   }
 
   #tell(run: Run, outcome: Outcome): void {

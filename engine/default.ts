@@ -82,8 +82,7 @@ async function open(quiet: boolean): Promise<Engine> {
   }
   if (url !== undefined)
     throw new ConnectionError('FLASHQ_URL is set, but this version has no client for servers yet. Unset it.');
-  if (dataDir !== undefined)
-    throw new ValidationError('FLASHQ_DATA_DIR is set, but this version keeps everything in memory. Unset it.');
+  if (dataDir !== undefined) return Engine.open({ dataDir });
   if (!quiet) {
     process.emitWarning(
       "jobs live in this process only; another process opening this queue does not see them (connection: 'memory' says that you know)",

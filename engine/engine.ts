@@ -1,7 +1,7 @@
 /** The engine: owns the memory, the queues, the clock's alarm, the events and the threads. */
 import { EventEmitter } from 'node:events';
 import type { Connection } from '../client/connection.js';
-import { EngineClosedError } from '../client/errors.js';
+import { EngineClosedError, type StoreError } from '../client/errors.js';
 import { Core, L } from './core/index.js';
 import { createMemory, pagesFor } from './core/memory.js';
 import { Payloads } from './core/payloads.js';
@@ -14,6 +14,7 @@ import { LocalRuns } from './local-claims.js';
 import { type EngineOptions, type ResolvedOptions, resolveEngineOptions } from './options.js';
 import { QueueTable } from './queues.js';
 import type { EngineState } from './state.js';
+import { type LogOptions, openLog } from './store/open.js';
 import { AttachedConnection } from './threads/attached-connection.js';
 import { Rings } from './threads/rings.js';
 import { ThreadServer } from './threads/thread-server.js';
@@ -30,6 +31,9 @@ const UPKEEP_MS = 1000;
 /** Levels of priorities that one round of upkeep looks at in a queue which has more of them than the core keeps: some 2 ms. */
 const LEVELS_SWEPT = 10_000;
 const LEVELS_KEPT = 64;
+/** What a log may take to close; and when the process ends without that, while it is held up. */
+const LOG_CLOSE_MS = 30_000;
+const EXIT_MS = 5_000;
 const DLQ_JOBS = 100_000;
 const DLQ_AGE_MS = 30 * 86_400_000;
 
@@ -62,6 +66,8 @@ export class Engine extends EventEmitter {
   #upkeep: NodeJS.Timeout | undefined;
   #unlisten: (() => void)[] = [];
   #closing: Promise<void> | undefined;
+  /** Lets go of the data directory. */
+  #release: (() => Promise<void>) | undefined;
 
   private constructor(options: ResolvedOptions) {
     super();
@@ -71,16 +77,49 @@ export class Engine extends EventEmitter {
     this.connection = new InProcessConnection(this.#state, runs);
     this.#upkeep = setInterval(() => this.#tidy(), UPKEEP_MS);
     this.#upkeep.unref();
-    this.#listen(options);
   }
 
   /**
-   * Opens an engine in memory.
+   * Opens an engine: in memory, or with a `dataDir` on what an engine before it has left there.
    *
-   * @throws ValidationError for options that it doesn't know or can't honour.
+   * @throws ValidationError for options that it doesn't know or can't honour; DataDirLockedError while another engine has the
+   *   `dataDir`; StoreError when that can't be used, is damaged, or was written by a newer version; EngineFullError when `maxMemory` is
+   *   too small for what is in it.
+   *
+   * @example
+   * const engine = await Engine.open({ dataDir: './queue-data' });
    */
   static async open(opts?: EngineOptions): Promise<Engine> {
-    return new Engine(resolveEngineOptions(opts));
+    const options = resolveEngineOptions(opts);
+    const engine = new Engine(options);
+    try {
+      if (options.log !== undefined) await engine.#openLog(options.log);
+      engine.#listen(options);
+      return engine;
+    } catch (error) {
+      engine.#stop();
+      throw error;
+    }
+  }
+
+  async #openLog(options: LogOptions): Promise<void> {
+    const state = this.#state;
+    const { release } = await openLog(state, options, (error) => this.#logFailed(error));
+    this.#release = release;
+    const atExit = (): void => void state.journal?.closeSync(EXIT_MS);
+    process.on('exit', atExit);
+    this.#unlisten.push(() => process.removeListener('exit', atExit));
+  }
+
+  /** Nothing more becomes durable: nobody is told anything any more, and no further job begins. */
+  #logFailed(error: StoreError): void {
+    const state = this.#state;
+    for (const { address } of state.queues.all()) state.core.wasm.queueFlags(address, L.QUEUE_PAUSED, 0);
+    state.waiters.rejectAll(error);
+    this.#warn(
+      `The engine takes nothing more, since its log can't be written: ${error.message}`,
+      'FLASHQ_STORE_FAILED',
+    );
   }
 
   /** For the parts of the package that register what must be closed first. */
@@ -162,7 +201,7 @@ export class Engine extends EventEmitter {
     core.wasm.sealedCollect();
     runPostponed(this.#state);
     this.#state.events.upkeep(this.#state.clock.now());
-    this.#state.queues.setReportStarts(this.#state.events.recording);
+    this.#state.queues.setReportStarts(this.#state.events.recording || this.#state.journal !== undefined);
   }
 
   /** Figures of this moment. */
@@ -182,9 +221,11 @@ export class Engine extends EventEmitter {
     };
   }
 
-  /** Whether the engine takes jobs, and if not, why. */
+  /** Whether the engine takes jobs, and if not, why. One whose log has failed must be closed and opened again. */
   health(): { ok: boolean; reason?: string } {
     if (this.#state.closed) return { ok: false, reason: 'closed' };
+    const failure = this.#state.journal?.error;
+    if (failure !== undefined) return { ok: false, reason: `the log can't be written: ${failure.message}` };
     const { used, max } = this.stats().memory;
     return used < max * 0.95 ? { ok: true } : { ok: false, reason: `memory is nearly full: ${used} of ${max} bytes` };
   }
@@ -199,8 +240,10 @@ export class Engine extends EventEmitter {
   }
 
   /**
-   * Closes its workers (their jobs finish or are given back, as `Worker.close` says), then the engine. Whoever still waits for a
-   * result gets EngineClosedError. Calling it again gives the same promise.
+   * Closes its workers (their jobs finish or are given back, as `Worker.close` says), then the engine, after what has happened is
+   * durable. Whoever still waits for a result gets EngineClosedError. Calling it again gives the same promise.
+   *
+   * @throws StoreError when the log could not be closed within 30 s: its thread then goes on until it has.
    */
   close(opts?: { timeout?: number; onTimeout?: 'requeue' | 'wait' | 'fail' }): Promise<void> {
     if (this.#closing === undefined) {
@@ -219,6 +262,20 @@ export class Engine extends EventEmitter {
       return server.ended;
     });
     await Promise.all(ended);
+    state.alarm.stop();
+    state.retention.stop();
+    try {
+      await state.journal?.close(LOG_CLOSE_MS);
+      await this.#release?.();
+    } finally {
+      this.#stop();
+      this.emit('closed');
+    }
+  }
+
+  #stop(): void {
+    const state = this.#state;
+    state.closed = true;
     state.rings.stop();
     state.alarm.stop();
     state.retention.stop();
@@ -226,7 +283,6 @@ export class Engine extends EventEmitter {
     for (const end of this.#unlisten) end();
     state.waiters.rejectAll(new EngineClosedError());
     this.#keepAlive.stop();
-    this.emit('closed');
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -259,6 +315,7 @@ function createState(
     workers: new Set(),
     version: VERSION,
     retention: new Retention(() => state),
+    journal: undefined,
     limits: {
       memoryBytes: options.maxMemory,
       payloadBytes: options.payloadLimit,

@@ -1,9 +1,10 @@
 /** The `Connection` of an engine in its own process and on its own thread: every method is a call of a part of the engine. */
 import type * as C from '../client/connection.js';
 import { EngineClosedError } from '../client/errors.js';
+import type { Slot } from './core/index.js';
 import { admit } from './jobs/admission.js';
 import * as control from './jobs/control.js';
-import { dependencyRecords } from './jobs/dependencies.js';
+import { dependenciesOf, dependencyRecords } from './jobs/dependencies.js';
 import { visibleState } from './jobs/records.js';
 import { mustResolve, visibleSlot } from './jobs/references.js';
 import { awaitAdded, awaitJobs } from './jobs/waiting.js';
@@ -34,8 +35,37 @@ export class InProcessConnection implements C.Connection {
     return this.state.queues.open(name);
   }
 
+  /** The same, to change something. */
+  #writable(name: string): QueueEntry {
+    const error = this.state.journal?.error;
+    if (error !== undefined) throw error;
+    return this.#queue(name);
+  }
+
+  /** Answers when what has been done so far is as durable as the engine promises. */
+  #told<T>(answer: T): T | Promise<T> {
+    const durable = this.state.journal?.barrier();
+    return durable === undefined ? answer : durable.then(() => answer);
+  }
+
+  /** Answers when what has been done to these jobs is. */
+  #toldOf<T>(slots: readonly Slot[], answer: T): T | Promise<T> {
+    const { journal } = this.state;
+    const isDurable = journal === undefined || slots.every((slot) => slot === 0 || journal.isDurable(slot));
+    return isDurable ? answer : this.#told(answer);
+  }
+
+  durable(): Promise<void> | undefined {
+    return this.state.journal?.barrier();
+  }
+
   async add(queue: string, items: readonly C.AddItem[], opts: { atomic: boolean }): Promise<C.AddAnswers> {
-    const answers = admit(this.state, this.#queue(queue), items, opts.atomic);
+    const answers = admit(this.state, this.#writable(queue), items, opts.atomic);
+    const durable = this.state.journal?.barrier();
+    if (durable !== undefined) {
+      await durable;
+      return answers;
+    }
     this.#added += items.length;
     if (this.#added >= TURN_JOBS) {
       this.#added = 0;
@@ -45,7 +75,7 @@ export class InProcessConnection implements C.Connection {
   }
 
   async addAndWait(queue: string, item: C.AddItem, opts: { timeout?: number | undefined }): Promise<unknown> {
-    const answers = admit(this.state, this.#queue(queue), [item], false);
+    const answers = admit(this.state, this.#writable(queue), [item], false);
     return awaitAdded(this.state, queue, answers, opts.timeout);
   }
 
@@ -70,32 +100,34 @@ export class InProcessConnection implements C.Connection {
 
   async getJobs(queue: string, refs: readonly C.JobRef[]): Promise<(C.JobSnapshot | undefined)[]> {
     this.#queue(queue);
-    return control.getJobs(this.state, queue, refs);
+    const slots = refs.map((ref) => visibleSlot(this.state, queue, ref));
+    return this.#toldOf(slots, control.getJobs(this.state, slots));
   }
 
   async getState(queue: string, ref: C.JobRef): Promise<C.JobStateOrUnknown> {
     this.#queue(queue);
     const slot = visibleSlot(this.state, queue, ref);
-    return slot === 0 ? 'unknown' : visibleState(this.state, slot);
+    return slot === 0 ? this.#told('unknown') : this.#toldOf([slot], visibleState(this.state, slot));
   }
 
   async getCounts(queue: string): Promise<C.JobCounts> {
-    return control.counts(this.state, this.#queue(queue));
+    return this.#told(control.counts(this.state, this.#queue(queue)));
   }
 
   async getDependencies(queue: string, ref: C.JobRef): Promise<C.DependencyRecord[]> {
     this.#queue(queue);
-    return dependencyRecords(this.state, mustResolve(this.state, queue, ref));
+    const slot = mustResolve(this.state, queue, ref);
+    return this.#toldOf(dependenciesOf(this.state, slot), dependencyRecords(this.state, slot));
   }
 
   async explain(queue: string, ref: C.JobRef): Promise<C.Explanation> {
     this.#queue(queue);
-    return control.explain(this.state, queue, ref);
+    return this.#told(control.explain(this.state, queue, ref));
   }
 
   async getLogs(queue: string, ref: C.JobRef): Promise<string[]> {
     this.#queue(queue);
-    return control.getLogs(this.state, queue, ref);
+    return this.#told(control.getLogs(this.state, queue, ref));
   }
 
   async cancel(
@@ -103,78 +135,81 @@ export class InProcessConnection implements C.Connection {
     ref: C.JobRef,
     reason: string | undefined,
   ): Promise<'cancelled' | 'aborting' | 'finished'> {
-    this.#queue(queue);
-    return control.cancel(this.state, queue, ref, reason);
+    this.#writable(queue);
+    return this.#told(control.cancel(this.state, queue, ref, reason));
   }
 
   async remove(queue: string, ref: C.JobRef): Promise<boolean> {
-    this.#queue(queue);
-    return control.remove(this.state, queue, ref);
+    this.#writable(queue);
+    return this.#told(control.remove(this.state, queue, ref));
   }
 
   async promote(queue: string, ref: C.JobRef): Promise<void> {
-    this.#queue(queue);
-    control.promote(this.state, queue, ref);
+    this.#writable(queue);
+    return this.#told(control.promote(this.state, queue, ref));
   }
 
   async changePriority(queue: string, ref: C.JobRef, opts: { priority: number; lifo?: boolean }): Promise<void> {
-    const entry = this.#queue(queue);
+    const entry = this.#writable(queue);
     control.changePriority(this.state, queue, ref, opts.priority, opts.lifo === true);
     announce(this.state, entry, 1);
+    return this.#told(undefined);
   }
 
   async changeDelay(queue: string, ref: C.JobRef, delayMs: number): Promise<void> {
-    this.#queue(queue);
-    control.changeDelay(this.state, queue, ref, delayMs);
+    this.#writable(queue);
+    return this.#told(control.changeDelay(this.state, queue, ref, delayMs));
   }
 
   async updateData(queue: string, ref: C.JobRef, data: unknown): Promise<void> {
-    const entry = this.#queue(queue);
+    const entry = this.#writable(queue);
     control.updateData(this.state, queue, ref, data);
     announce(this.state, entry, 1);
+    return this.#told(undefined);
   }
 
   async updateProgress(queue: string, ref: C.JobRef, progress: unknown): Promise<void> {
-    this.#queue(queue);
-    control.updateProgress(this.state, queue, ref, progress);
+    this.#writable(queue);
+    return this.#told(control.updateProgress(this.state, queue, ref, progress));
   }
 
   async log(queue: string, ref: C.JobRef, line: string): Promise<number> {
-    this.#queue(queue);
-    return control.addLog(this.state, queue, ref, line);
+    this.#writable(queue);
+    return this.#told(control.addLog(this.state, queue, ref, line));
   }
 
   async retryFailed(queue: string, refs: readonly C.JobRef[] | undefined): Promise<number> {
-    return control.retryFailed(this.state, this.#queue(queue), refs);
+    return this.#told(control.retryFailed(this.state, this.#writable(queue), refs));
   }
 
   async listFailed(queue: string, offset: number, count: number): Promise<C.JobSnapshot[]> {
-    return control.listFailed(this.state, this.#queue(queue), offset, count);
+    return this.#told(control.listFailed(this.state, this.#queue(queue), offset, count));
   }
 
   async moveToDlq(queue: string, ref: C.JobRef, reason: string): Promise<void> {
-    this.#queue(queue);
-    control.moveToDlq(this.state, queue, ref, reason);
+    this.#writable(queue);
+    return this.#told(control.moveToDlq(this.state, queue, ref, reason));
   }
 
-  pause(queue: string): Promise<void> {
-    return this.#call(() => pauseQueue(this.state, this.#queue(queue)));
+  async pause(queue: string): Promise<void> {
+    await pauseQueue(this.state, this.#writable(queue));
+    return this.#told(undefined);
   }
 
   async resume(queue: string): Promise<void> {
-    control.setPaused(this.state, this.#queue(queue), false);
+    return this.#told(control.setPaused(this.state, this.#writable(queue), false));
   }
 
   async isPaused(queue: string): Promise<boolean> {
-    return this.#queue(queue).paused;
+    return this.#told(this.#queue(queue).paused);
   }
 
   async drain(queue: string, opts: { delayed: boolean; blocked: boolean }): Promise<void> {
-    control.drain(this.state, this.#queue(queue), opts);
+    return this.#told(control.drain(this.state, this.#writable(queue), opts));
   }
 
   async obliterate(queue: string, opts: C.RemovalOptions): Promise<void> {
-    const entry = this.#queue(queue);
+    const entry = this.#writable(queue);
     let paused = entry.paused;
     await pauseQueue(this.state, entry);
     try {
@@ -183,14 +218,16 @@ export class InProcessConnection implements C.Connection {
     } finally {
       control.setPaused(this.state, entry, paused);
     }
+    return this.#told(undefined);
   }
 
-  configure(queue: string, config: C.QueueConfig): Promise<void> {
-    return this.#call(() => configureQueue(this.state, this.#queue(queue), config));
+  async configure(queue: string, config: C.QueueConfig): Promise<void> {
+    await configureQueue(this.state, this.#writable(queue), config);
+    return this.#told(undefined);
   }
 
   async getConfig(queue: string): Promise<C.QueueConfig> {
-    return { ...this.#queue(queue).config };
+    return this.#told({ ...this.#queue(queue).config });
   }
 
   async subscribe(
@@ -208,21 +245,14 @@ export class InProcessConnection implements C.Connection {
     return new LocalClaims(this.state, this.#queue(queue), this.#runs, opts, sink);
   }
 
-  openThreads(spec: C.ThreadWorkerSpec): Promise<C.ThreadWorkerLink> {
-    return this.#call(() => {
-      this.#queue(spec.queue);
-      return openThreadWorker(this.state, this, spec);
-    });
+  async openThreads(spec: C.ThreadWorkerSpec): Promise<C.ThreadWorkerLink> {
+    this.#queue(spec.queue);
+    return openThreadWorker(this.state, this, spec);
   }
 
   adopt(worker: C.ClosableWorker): () => void {
     this.state.workers.add(worker);
     return () => this.state.workers.delete(worker);
-  }
-
-  /** Nothing of a connection throws: it rejects. */
-  async #call<T>(run: () => Promise<T>): Promise<T> {
-    return run();
   }
 
   now(): number {

@@ -10,11 +10,23 @@ import {
 } from '../client/checks.js';
 import { ValidationError } from '../client/errors.js';
 import { MEMORY_BYTES_MAX, MEMORY_BYTES_MIN } from './core/memory.js';
+import type { LogStore } from './store/log-store.js';
+import type { StoreName } from './store/named-store.js';
+import type { LogOptions } from './store/open.js';
 import { type Clock, SystemClock } from './upkeep/clock.js';
 
 export interface EngineOptions {
-  /** What survives a crash. This version keeps everything in memory: `'memory'`, the default, is the only one. */
-  readonly durability?: 'memory';
+  /** The folder in which the engine keeps its log; made when it isn't there. One engine at a time. Without it, everything lives in memory. */
+  readonly dataDir?: string;
+  /**
+   * What survives a crash. `'commit'`, the default with a `dataDir`: everything that anybody was told. `'relaxed'`: everything but the
+   * last 20 ms. `'memory'`, the default without: nothing.
+   */
+  readonly durability?: Durability;
+  /** What keeps the log in the `dataDir`: LMDB, the default, or Node's own SQLite (Node 22.13 and later). Or a store of your own. */
+  readonly store?: StoreName | LogStore;
+  /** Told now and then while a log is read: jobs so far, and bytes. */
+  readonly onProgress?: (progress: { readonly jobs: number; readonly bytes: number }) => void;
   /** How many worker threads all file Workers of this engine may have together. Default: no bound but the table's 254. */
   readonly threadsMax?: number;
   /** Bytes of shared memory for jobs, payloads and results, from 8 MiB to 4 GiB. Default 1 GiB. */
@@ -33,7 +45,11 @@ export interface EngineOptions {
   readonly random?: () => number;
 }
 
+export type Durability = 'memory' | 'relaxed' | 'commit';
+
 export interface ResolvedOptions {
+  /** Undefined: in memory. */
+  readonly log: LogOptions | undefined;
   readonly threadsMax: number;
   readonly maxMemory: number;
   readonly payloadLimit: number;
@@ -46,7 +62,10 @@ export interface ResolvedOptions {
 
 const NAMES: KnownNames = {
   known: [
+    'dataDir',
     'durability',
+    'store',
+    'onProgress',
     'threadsMax',
     'maxMemory',
     'payloadLimit',
@@ -56,7 +75,6 @@ const NAMES: KnownNames = {
     'clock',
     'random',
   ],
-  later: ['dataDir'],
 };
 
 /** 254: the table of 256 threads less nobody and the engine's own. */
@@ -65,18 +83,12 @@ const THREADS_MOST = 254;
 /** @throws ValidationError naming the option, its value and what is permitted. */
 export function resolveEngineOptions(opts: EngineOptions = {}): ResolvedOptions {
   const given = checkObject(opts, 'Engine options');
-  if (opts.durability !== undefined && opts.durability !== 'memory') {
-    throw new ValidationError(
-      `durability '${String(opts.durability)}' needs a dataDir, which this version does not have yet: it keeps everything in memory.`,
-      { path: 'durability' },
-    );
-  }
   checkOptionNames(given, 'Engine options', NAMES);
-  if (opts.durability !== undefined) checkOneOf(opts.durability, 'durability', ['memory']);
   if (opts.clock !== undefined && typeof opts.clock?.now !== 'function')
     refuse('clock', 'have now() and setTimer(run, ms)', opts.clock);
   if (opts.random !== undefined && typeof opts.random !== 'function') refuse('random', 'be a function', opts.random);
   return {
+    log: logOptions(opts),
     threadsMax: integer(opts.threadsMax, 'threadsMax', 1, THREADS_MOST, THREADS_MOST),
     maxMemory: integer(opts.maxMemory, 'maxMemory', MEMORY_BYTES_MIN, 2 ** 32, 2 ** 30),
     payloadLimit: integer(opts.payloadLimit, 'payloadLimit', 1024, MEMORY_BYTES_MAX, 10_000_000),
@@ -86,6 +98,35 @@ export function resolveEngineOptions(opts: EngineOptions = {}): ResolvedOptions 
     clock: opts.clock ?? new SystemClock(),
     random: opts.random ?? Math.random,
   };
+}
+
+function logOptions(opts: EngineOptions): LogOptions | undefined {
+  const { dataDir, store, onProgress } = opts;
+  if (dataDir !== undefined && (typeof dataDir !== 'string' || dataDir === '')) refuse('dataDir', 'be a path', dataDir);
+  if (onProgress !== undefined && typeof onProgress !== 'function') refuse('onProgress', 'be a function', onProgress);
+  const own = typeof store === 'object' && store !== null && typeof store.open === 'function' ? store : undefined;
+  if (store !== undefined && own === undefined) checkOneOf(store, 'store', ['lmdb', 'sqlite']);
+  const isKept = dataDir !== undefined || own !== undefined;
+  const durability = opts.durability ?? (isKept ? 'commit' : 'memory');
+  checkOneOf(durability, 'durability', ['memory', 'relaxed', 'commit']);
+  if (durability === 'memory') {
+    if (!isKept) return undefined;
+    throw new ValidationError(
+      `durability 'memory' keeps nothing: leave the dataDir out, or take 'relaxed' or 'commit'.`,
+      {
+        path: 'durability',
+      },
+    );
+  }
+  if (!isKept) {
+    throw new ValidationError(
+      `durability '${durability}' needs a dataDir: the folder in which the engine keeps its log.`,
+      {
+        path: 'durability',
+      },
+    );
+  }
+  return { dataDir, store: own ?? (store as StoreName | undefined) ?? 'lmdb', mode: durability, onProgress };
 }
 
 function integer(value: unknown, path: string, least: number, most: number, standard: number): number {

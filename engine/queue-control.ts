@@ -37,7 +37,16 @@ export async function configureQueue(state: EngineState, queue: QueueEntry, conf
     if (config.rateLimit !== undefined) setRate(state, queue, config.rateLimit);
     if (config.concurrency !== undefined) setConcurrency(state, queue, config.concurrency);
   });
+  state.journal?.queueChanged(queue);
   tellQueue(state, queue.name, 'configured', { config: { ...queue.config } });
+}
+
+/** Of a queue that was read from the log, before anything can be claimed. */
+export function restoreSettings(state: EngineState, queue: QueueEntry): void {
+  const { rateLimit, concurrency } = queue.config;
+  if (queue.paused) state.core.wasm.queueFlags(queue.address, L.QUEUE_PAUSED, 0);
+  if (rateLimit !== undefined) setRate(state, queue, rateLimit);
+  if (concurrency !== undefined) setConcurrency(state, queue, concurrency);
 }
 
 function setRate(state: EngineState, queue: QueueEntry, limit: { max: number; duration: number } | null): void {

@@ -18,6 +18,8 @@ export interface QueueEntry {
   paused: boolean;
   /** A job with a custom id has been admitted: references may be one. */
   customIds: boolean;
+  /** Its number in the log of a durable engine; 0 = the log has not heard of it. */
+  logId: number;
   /** Lost twice or more, held back while another such job is out. */
   readonly suspects: { slot: Slot; number: number }[];
   suspectOut: boolean;
@@ -33,8 +35,9 @@ export class QueueTable {
   readonly #byName = new Map<string, QueueEntry>();
   /** The one asked for last: jobs of one queue come in a row. */
   #last: QueueEntry | undefined;
-  /** Threads tell of every start, since somebody reads events. */
+  /** Threads tell of every start, since somebody reads events, or since it must survive. */
   reportStarts = false;
+  #holdStarts = false;
   readonly #byAddress = new Map<QueueAddress, QueueEntry>();
 
   constructor(core: Core, limitBytes: number) {
@@ -60,12 +63,14 @@ export class QueueTable {
       config: {},
       paused: false,
       customIds: false,
+      logId: 0,
       suspects: [],
       suspectOut: false,
       startListeners: new Set(),
       permitFreed: () => {},
     };
     if (this.reportStarts) this.#core.wasm.queueFlags(address, L.QUEUE_REPORT_START, 0);
+    if (this.#holdStarts) this.#core.wasm.queueFlags(address, L.QUEUE_HOLD_START, 0);
     this.#byName.set(name, entry);
     this.#byAddress.set(address, entry);
     return entry;
@@ -76,6 +81,14 @@ export class QueueTable {
     if (this.reportStarts === report) return;
     this.reportStarts = report;
     for (const entry of this.#byName.values()) this.#applyReport(entry);
+  }
+
+  /** Sets whether runs on threads begin only when the engine says so, for all queues there are and will be. */
+  setHoldStarts(hold: boolean): void {
+    this.#holdStarts = hold;
+    const flag = L.QUEUE_HOLD_START;
+    for (const { address } of this.#byName.values())
+      this.#core.wasm.queueFlags(address, hold ? flag : 0, hold ? 0 : flag);
   }
 
   /** Sets whether threads report the starts of this queue's jobs for `listener`. */

@@ -9,6 +9,7 @@ import type { EventLog } from './events/log.js';
 import { jobId } from './jobs/claimed.js';
 import type { Waiters } from './jobs/waiters.js';
 import type { QueueEntry, QueueTable } from './queues.js';
+import type { Journal } from './store/journal.js';
 import type { Rings } from './threads/rings.js';
 import type { ThreadPool } from './threads/thread-pool.js';
 import type { ThreadServer } from './threads/thread-server.js';
@@ -28,6 +29,8 @@ export interface RunOwner {
    */
   terminate(slot: Slot): boolean;
   graceMs(slot: Slot): number;
+  /** Lets a run begin that waited for its start to be durable. */
+  begin?(low: number, high: number): void;
   /** Told of reported starts, of completions and of failed attempts, for the events of a Worker whose handler is a file. */
   onStarted?(slot: Slot): void;
   onCompleted?(slot: Slot): void;
@@ -55,6 +58,8 @@ export interface EngineState {
   readonly retention: Retention;
   readonly keepAlive: KeepAlive;
   readonly rings: Rings;
+  /** Of an engine with a data directory: makes what happens survive it. */
+  journal: Journal | undefined;
   /** The other threads that share the memory. */
   readonly threads: Set<ThreadServer>;
   /** The threads of Workers whose handler is a file. */
@@ -97,12 +102,30 @@ export function tell(state: EngineState, slot: Slot, event: string, args?: () =>
     events.skip();
     return;
   }
-  events.append(queueOf(state, slot).name, event, idOf(state, slot), args === undefined ? {} : args());
+  append(state, queueOf(state, slot).name, event, idOf(state, slot), args === undefined ? {} : args());
+}
+
+/** An event is told when what it tells is durable. */
+function append(
+  { events, journal }: EngineState,
+  queue: string,
+  event: string,
+  jobId: string | undefined,
+  args: Record<string, unknown>,
+): void {
+  if (journal === undefined) events.append(queue, event, jobId, args);
+  else journal.after(() => events.append(queue, event, jobId, args));
+}
+
+/** Runs `told` when all that has been done so far is as durable as the engine promises; `never` when it can't be any more. */
+export function afterDurable({ journal }: EngineState, told: () => void, never?: (error: Error) => void): void {
+  if (journal === undefined) told();
+  else journal.after(told, never);
 }
 
 /** Records an event about a queue. */
 export function tellQueue(state: EngineState, queue: string, event: string, args: Record<string, unknown> = {}): void {
-  if (state.events.recording) state.events.append(queue, event, undefined, args);
+  if (state.events.recording) append(state, queue, event, undefined, args);
   else state.events.skip();
 }
 

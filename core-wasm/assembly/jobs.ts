@@ -4,6 +4,7 @@
  */
 import {
   FLAG_CUSTOM_ID,
+  FLAG_UNREACHED,
   H_JOB_NEXT,
   LOW_MASK,
   P_CONTENT,
@@ -75,6 +76,15 @@ export function jobCreate(queue: u32, priority: i32, flags: u32, payload: u32, t
   return slot;
 }
 
+/** A job that was entered by its number is found by the id in its payload from now on. */
+export function jobName(slot: u32): void {
+  indexRemove(slot);
+  const payload = load<u32>(slot, S_PAYLOAD);
+  store<u32>(slot, load<u32>(slot, S_FLAGS) | FLAG_CUSTOM_ID, S_FLAGS);
+  store<u32>(slot, hashId(load<u32>(slot, S_QUEUE), payload + P_CONTENT, load<u16>(payload, P_ID_BYTES)), S_HASH);
+  indexInsert(slot);
+}
+
 /** Sets the expiry timer of a job that may be claimed, or none; false when memory is full. */
 function armExpiry(slot: u32): bool {
   const expiry = load<f64>(slot, S_EXPIRY);
@@ -120,6 +130,39 @@ export function jobReadyQuiet(slot: u32): bool {
 
 export function queueMark(queue: u32, priority: i32): void {
   heapMark(queue, priority);
+}
+
+/** As `jobReady`, but out of every claimer's reach until `jobReach`. */
+export function jobHold(slot: u32, first: bool): bool {
+  if (heapRoom(load<u32>(slot, S_QUEUE), load<i32>(slot, S_PRIORITY), first) == 0 || !armExpiry(slot)) return false;
+  move(slot, STATE_WAITING);
+  store<u32>(slot, load<u32>(slot, S_FLAGS) | FLAG_UNREACHED, S_FLAGS);
+  return true;
+}
+
+// @ts-ignore: decorator
+@inline
+function isUnreached(slot: u32): bool {
+  return (load<u32>(slot, S_FLAGS) & FLAG_UNREACHED) != 0;
+}
+
+function clearUnreached(slot: u32): void {
+  store<u32>(slot, load<u32>(slot, S_FLAGS) & ~FLAG_UNREACHED, S_FLAGS);
+}
+
+/**
+ * Puts a job that `jobHold` held into the heap, `first` into the head lane; else quietly, so that `queueMark` must follow the last of a
+ * row. False when memory is full: it is held as before.
+ */
+export function jobReach(slot: u32, first: bool): bool {
+  assert(isUnreached(slot) && stateOf(slot) == STATE_WAITING);
+  const level = heapRoom(load<u32>(slot, S_QUEUE), load<i32>(slot, S_PRIORITY), first);
+  if (level == 0) return false;
+  clearUnreached(slot);
+  const hint = hintOf(slot, wordOf(slot));
+  if (first) heapPush(level, hint, true);
+  else heapPushQuiet(level, hint);
+  return true;
 }
 
 /** Waits until `due`. Its timer is the earlier of that and its expiry. False when memory is full: the job is then as it was. */
@@ -168,7 +211,8 @@ export function jobWithdraw(slot: u32, state: u32): bool {
   if (!withdraw(slot, state)) return false;
   relist(slot, STATE_WAITING, state);
   timerClear(slot);
-  heapStale(load<u32>(slot, S_QUEUE), load<i32>(slot, S_PRIORITY));
+  if (isUnreached(slot)) clearUnreached(slot); // it has left no hint
+  else heapStale(load<u32>(slot, S_QUEUE), load<i32>(slot, S_PRIORITY));
   return true;
 }
 
@@ -177,7 +221,7 @@ export function jobWithdraw(slot: u32, state: u32): bool {
  * then) or memory is full (it still waits where it did).
  */
 export function jobPrioritise(slot: u32, priority: i32, first: bool): bool {
-  if (stateOf(slot) != STATE_WAITING) {
+  if (stateOf(slot) != STATE_WAITING || isUnreached(slot)) {
     store<i32>(slot, priority, S_PRIORITY);
     return true;
   }

@@ -222,6 +222,8 @@ export const FLAG_REPORT_START: u32 = 4;
 /** In the id index. */
 export const FLAG_INDEXED: u32 = 8;
 export const FLAG_OPTIONS: u32 = 16;
+/** Waiting, but not in the heap yet: what made it so is not durable. */
+export const FLAG_UNREACHED: u32 = 32;
 /** What the engine keeps in the upper bits: see engine/jobs. */
 export const FLAG_ENGINE_SHIFT: u32 = 8;
 
@@ -254,6 +256,8 @@ export const Q_RATE_HINT: u32 = 228;
 
 export const QUEUE_PAUSED: u32 = 1;
 export const QUEUE_REPORT_START: u32 = 2;
+/** A run begins when the engine says so, once its start is durable. */
+export const QUEUE_HOLD_START: u32 = 4;
 
 /** Cells of permits and of start times, in one block each. */
 export const LIMIT_SEGMENT_CELLS: u32 = 4000;

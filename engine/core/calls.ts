@@ -34,9 +34,12 @@ interface CoreExports {
   jobCreate(queue: number, priority: number, flags: number, payload: number, timestamp: number, expiry: number): number;
   jobDelay(slot: number, due: number): number;
   jobFinish(slot: number, state: number, result: number, now: number): void;
+  jobHold(slot: number, first: number): number;
   jobLinger(slot: number, due: number): number;
+  jobName(slot: number): void;
   jobOwner(slot: number): number;
   jobPrioritise(slot: number, priority: number, first: number): number;
+  jobReach(slot: number, first: number): number;
   jobReady(slot: number, first: number): number;
   jobReadyQuiet(slot: number): number;
   jobRemember(slot: number, payload: number, due: number): number;
@@ -87,8 +90,11 @@ interface CoreExports {
 
 export class Core {
   readonly handle: CoreHandle;
-  /** The raw exports. Results that are addresses must go through `>>> 0`; the methods below do. */
-  readonly wasm: CoreExports;
+  /**
+   * The raw exports. Results that are addresses must go through `>>> 0`; the methods below do. A durable engine puts its own calls in
+   * front of those that change what must survive.
+   */
+  wasm: CoreExports;
   readonly u8: Uint8Array;
   readonly u16: Uint16Array;
   readonly i32: Int32Array;
@@ -147,6 +153,16 @@ export class Core {
     this.#eachPart(block, offset, bytes.length, (at, from, count) =>
       this.u8.set(bytes.subarray(from, from + count), at),
     );
+  }
+
+  /** Copies a whole block to `target[at...]`. */
+  blockCopy(block: Block, target: Uint8Array, at: number): void {
+    const length = this.blockLength(block);
+    if (this.isContiguous(block)) target.set(this.u8.subarray(block, block + length), at);
+    else
+      this.#eachPart(block, 0, length, (from, done, count) =>
+        target.set(this.u8.subarray(from, from + count), at + done),
+      );
   }
 
   /** A private copy of `length` bytes of a block from `offset` on. */
@@ -215,6 +231,12 @@ export class Core {
   nextNumber(): number {
     const at = L.H_JOB_NEXT >>> 2;
     return (this.u32[at] as number) + (this.u32[at + 1] as number) * 4294967296;
+  }
+
+  setNextNumber(number: number): void {
+    const at = L.H_JOB_NEXT >>> 2;
+    this.u32[at] = number >>> 0;
+    this.u32[at + 1] = Math.floor(number / 4294967296);
   }
 
   lost(slot: Slot): number {

@@ -10,7 +10,7 @@ import { type Block, L, type Slot } from '../core/index.js';
 import type { QueueEntry } from '../queues.js';
 import type { EngineState } from '../state.js';
 import { announce, flagsOf, idOf, tell } from '../state.js';
-import { toBlocked, toDelayed, toReady, toReadyQuietly } from '../upkeep/postponed.js';
+import { toBlocked, toDelayed, toReadyOnceDurable, toReadyQuietly } from '../upkeep/postponed.js';
 import { applyPolicy, connect, dropDependencies, firstFailed, settleDependents } from './dependencies.js';
 import { deferEnds, discard, hashOf } from './endings.js';
 import { HAS_DEPENDENCIES, OWN_RETENTION, policyFlags } from './flags.js';
@@ -119,12 +119,14 @@ function admitPlain(state: EngineState, queue: QueueEntry, items: readonly AddIt
     for (let i = places.length; i < blocks.length; i++) wasm.blockFree(blocks[i] as Block);
     return undefined;
   }
+  const isGated = state.journal?.gates === true;
   for (let i = 0; i < places.length; i++) {
     const slot = (places[i] as number) * L.SLOT_BYTES;
-    toReadyQuietly(state, slot);
+    if (isGated) toReadyOnceDurable(state, slot, false);
+    else toReadyQuietly(state, slot);
     tellAdded(state, slot, 'waiting');
   }
-  wasm.queueMark(queue.address, 0);
+  if (!isGated) wasm.queueMark(queue.address, 0);
   announce(state, queue, places.length);
   return {
     first: state.core.number((places[0] as number) * L.SLOT_BYTES),
@@ -370,6 +372,7 @@ function startAll(state: EngineState, queue: QueueEntry, entries: readonly Entry
 }
 
 function canBeQuiet(state: EngineState, slot: Slot, opts: JobOptions | undefined): boolean {
+  if (state.journal?.gates === true) return false;
   if (opts === undefined) return true;
   return opts.lifo !== true && !((opts.delay ?? 0) > 0) && (flagsOf(state, slot) & HAS_DEPENDENCIES) === 0;
 }
@@ -410,7 +413,7 @@ function compare(state: EngineState, slot: Slot, entry: Entry): void {
 /** Ready, delayed or blocked, as its options and dependencies have it. True when it is ready. */
 function start(state: EngineState, slot: Slot, opts: JobOptions | undefined, now: number): boolean {
   if (opts === undefined) {
-    toReady(state, slot, false);
+    toReadyOnceDurable(state, slot, false);
     tellAdded(state, slot, 'waiting');
     return true;
   }
@@ -421,7 +424,7 @@ function start(state: EngineState, slot: Slot, opts: JobOptions | undefined, now
     tellAdded(state, slot, 'delayed');
     return false;
   }
-  toReady(state, slot, opts.lifo === true);
+  toReadyOnceDurable(state, slot, opts.lifo === true);
   if (opts.ttl !== undefined) state.alarm.arm();
   tellAdded(state, slot, 'waiting');
   return true;

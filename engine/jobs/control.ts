@@ -66,6 +66,7 @@ function noteCancel(state: EngineState, slot: Slot, reason: string | undefined):
 function abortRun(state: EngineState, slot: Slot, why: 'cancelled' | 'removed', message: string): void {
   const owner = state.owners[state.core.wasm.jobOwner(slot)];
   setFlags(state, slot, CANCELLING);
+  state.journal?.touch(slot, 0); // should the engine end first, it does not run again
   state.core.wasm.jobTimer(slot, state.clock.now() + (owner?.graceMs(slot) ?? 0));
   state.alarm.arm();
   owner?.abort(slot, why, message);
@@ -200,11 +201,8 @@ export function getLogs(state: EngineState, queue: string, ref: JobRef): string[
 
 // ---- what one wants to know -------------------------------------------------------------------------------------------------
 
-export function getJobs(state: EngineState, queue: string, refs: readonly JobRef[]): (JobSnapshot | undefined)[] {
-  return refs.map((ref) => {
-    const slot = visibleSlot(state, queue, ref);
-    return slot === 0 ? undefined : snapshot(state, slot);
-  });
+export function getJobs(state: EngineState, slots: readonly Slot[]): (JobSnapshot | undefined)[] {
+  return slots.map((slot) => (slot === 0 ? undefined : snapshot(state, slot)));
 }
 
 export function counts(state: EngineState, queue: QueueEntry): JobCounts {
@@ -405,6 +403,7 @@ export function obliterate(state: EngineState, queue: QueueEntry, force: boolean
   core.wasm.heapClear(queue.address);
   if (active === 0) core.wasm.limitsClear(queue.address);
   queue.config = {};
+  state.journal?.queueChanged(queue);
   tellQueue(state, queue.name, 'obliterated');
 }
 
@@ -424,6 +423,7 @@ export function setPaused(state: EngineState, queue: QueueEntry, paused: boolean
   if (queue.paused === paused) return;
   queue.paused = paused;
   state.core.wasm.queueFlags(queue.address, paused ? L.QUEUE_PAUSED : 0, paused ? 0 : L.QUEUE_PAUSED);
+  state.journal?.queueChanged(queue);
   tellQueue(state, queue.name, paused ? 'paused' : 'resumed');
   if (!paused) announce(state, queue, L.THREADS_MAX);
 }

@@ -3,7 +3,8 @@ import type { DependencyRecord } from '../../client/connection.js';
 import { L, type Slot } from '../core/index.js';
 import type { EngineState } from '../state.js';
 import { announce, flagsOf, idOf, queueOf, setFlags, tell } from '../state.js';
-import { toDelayed, toReady } from '../upkeep/postponed.js';
+import { PART_DEPENDENCIES } from '../store/format.js';
+import { toDelayed, toReadyOnceDurable } from '../upkeep/postponed.js';
 import { deferEnds, ended } from './endings.js';
 import { HAS_DEPENDENCIES, policyOf } from './flags.js';
 import { type ColdRecord, coldOf, dependencyRecord, finalState, setCold } from './records.js';
@@ -131,6 +132,7 @@ export function applyPolicy(
   if (policy === 'run') {
     if (edge !== 0) {
       core.wasm.edgeUnlink(edge);
+      state.journal?.touch(dependent, PART_DEPENDENCIES); // it does not follow from the states: the dependency may be retried
       lower(state, dependent);
     }
     return;
@@ -182,7 +184,7 @@ export function release(state: EngineState, slot: Slot): void {
     tell(state, slot, 'delayed', () => ({ delay, prev: 'blocked' }));
     return;
   }
-  toReady(state, slot, (flags & L.FLAG_LIFO) !== 0);
+  toReadyOnceDurable(state, slot, (flags & L.FLAG_LIFO) !== 0);
   tell(state, slot, 'waiting', () => ({ prev: 'blocked' }));
   announce(state, queueOf(state, slot), 1);
 }
@@ -218,5 +220,6 @@ export function reconnect(state: EngineState, slot: Slot, willRun: (dependency: 
     open++;
   }
   core.setField(slot, L.S_UNSETTLED, open);
+  state.journal?.touch(slot, PART_DEPENDENCIES);
   return open;
 }

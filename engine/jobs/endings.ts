@@ -71,7 +71,7 @@ function policyFor(state: EngineState, slot: Slot, failed: boolean): RetentionPo
   return (failed ? opts.removeOnFail : opts.removeOnComplete) ?? standard;
 }
 
-function retain(state: EngineState, slot: Slot): void {
+export function retain(state: EngineState, slot: Slot): void {
   const { core } = state;
   const raw = core.state(slot);
   const failed = raw === L.STATE_FAILED;
@@ -127,7 +127,9 @@ function linger(state: EngineState, slot: Slot): void {
   const queue = core.field(slot, L.S_QUEUE);
   dropDependencies(state, slot);
   setFlags(state, slot, withFinal(0, core.state(slot)));
-  if (core.wasm.jobLinger(slot, core.time(slot, L.S_FINISHED_ON) + LINGER_MS) === 0) {
+  const due = core.time(slot, L.S_FINISHED_ON) + LINGER_MS;
+  core.setTime(slot, L.S_DUE, due);
+  if (core.wasm.jobLinger(slot, due) === 0) {
     forget(state, slot); // no memory for its timer
     return;
   }
@@ -184,6 +186,7 @@ function remember(state: EngineState, slot: Slot, raw: number): boolean {
   if (raw !== L.STATE_LINGERING) setFlags(state, slot, withFinal(0, raw));
   const pinned = core.field(slot, L.S_PINS) !== 0;
   const kept = pinned ? twinOf(state, slot, short) : slot;
+  if (kept !== 0) core.setTime(kept, L.S_DUE, due);
   if (kept === 0 || core.wasm.jobRemember(kept, short, due) === 0) {
     if (pinned && kept !== 0) core.wasm.jobRemove(kept);
     core.wasm.blockFree(short);

@@ -3,6 +3,7 @@ import type { DependencyRecord, JobSnapshot, JobState, JobStateOrUnknown } from 
 import { L, type Slot } from '../core/index.js';
 import type { EngineState } from '../state.js';
 import { flagsOf, idOf, queueOf } from '../state.js';
+import { PART_EXTRA } from '../store/format.js';
 import { finalOf, reasonOf } from './flags.js';
 import type { Ending } from './waiters.js';
 
@@ -53,6 +54,7 @@ export function setCold(state: EngineState, slot: Slot, cold: ColdRecord): void 
   const before = core.field(slot, L.S_EXTRA);
   if (before !== 0) core.wasm.blockFree(before);
   core.setField(slot, L.S_EXTRA, block);
+  state.journal?.touch(slot, PART_EXTRA);
 }
 
 /** The state that users see: records that only linger or are remembered count as gone. */

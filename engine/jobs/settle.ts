@@ -26,7 +26,9 @@ export interface Failure {
 }
 
 /** Lost runs from which on a job runs with no other such job beside it. */
-const SUSPECT_LOSSES = 2;
+export const SUSPECT_LOSSES = 2;
+/** Threads read one clock; a thread may lose the processor between reading it and telling of the start. */
+const CLOCKS_APART_MS = 1000;
 /** Failed attempts of which time and message are kept in the dead letter queue. */
 const ATTEMPTS_KEPT = 50;
 
@@ -53,11 +55,22 @@ export function settleEntry(state: EngineState, thread: number, entry: number): 
   if (kind === L.OUTCOME_STARTED) {
     runStarted(state, slot);
     state.owners[thread]?.onStarted?.(slot);
+    if (isHeld(state, core.time(entry, L.E_AT))) holdStart(state, thread, low, high);
     return;
   }
   const value = block === 0 ? undefined : state.payloads.value(block);
   if (block !== 0) core.wasm.blockFree(block);
   settleOther(state, slot, kind, value, core.time(entry, L.E_VALUE), thread);
+}
+
+/** Whether the thread waits for a word before it begins this run, of which it told at that time. */
+function isHeld({ journal }: EngineState, at: number): boolean {
+  return journal !== undefined && at < journal.suspectEnd + CLOCKS_APART_MS && journal.startsWereHeld;
+}
+
+function holdStart(state: EngineState, thread: number, low: number, high: number): void {
+  const owner = state.owners[thread];
+  state.journal?.afterStart(() => owner?.begin?.(low, high));
 }
 
 function settleOther(
@@ -146,6 +159,7 @@ function errorRecordOf(error: unknown): ErrorRecord {
 export function runStarted(state: EngineState, slot: Slot): void {
   const { core } = state;
   const started = core.time(slot, L.S_PROCESSED_ON);
+  state.journal?.touch(slot, 0);
   if ((flagsOf(state, slot) & L.FLAG_REPORT_START) !== 0) armTimeout(state, slot, timeoutOf(state, slot), started);
   tell(state, slot, 'active', () => ({ prev: 'waiting' }));
 }

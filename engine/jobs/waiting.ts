@@ -3,7 +3,7 @@ import { type AddAnswers, areNew, type JobRef } from '../../client/connection.js
 import { JobNotFoundError } from '../../client/errors.js';
 import { L, type Slot } from '../core/index.js';
 import type { EngineState } from '../state.js';
-import { flagsOf, idOf, queueOf, setFlags } from '../state.js';
+import { afterDurable, flagsOf, idOf, queueOf, setFlags } from '../state.js';
 import { WAITED } from './flags.js';
 import { endingOf, resultOf } from './records.js';
 import { resolve } from './references.js';
@@ -69,9 +69,27 @@ function join(state: EngineState, wait: Wait, index: number, queue: string, ref:
   }
   const ending = slot === 0 ? REMOVED : endingOf(state, slot);
   if (ending === undefined) return;
-  if (ending.kind === 'completed') wait.complete(index, ending.value);
-  else if (slot === 0) wait.fail(index, endingError(ref.queue ?? queue, ref.id, ending));
-  else wait.fail(index, endingError(queueOf(state, slot).name, idOf(state, slot), ending));
+  if (ending.kind === 'completed') {
+    const { value } = ending;
+    tellEnd(state, slot, wait, () => wait.complete(index, value));
+    return;
+  }
+  const named =
+    slot === 0
+      ? { queue: ref.queue ?? queue, id: ref.id }
+      : { queue: queueOf(state, slot).name, id: idOf(state, slot) };
+  const error = endingError(named.queue, named.id, ending);
+  tellEnd(state, slot, wait, () => wait.fail(index, error));
+}
+
+/** Of a job that ended before somebody asked: at once when that is durable. */
+function tellEnd(state: EngineState, slot: Slot, wait: Wait, told: () => void): void {
+  if (state.journal === undefined || (slot !== 0 && state.journal.isDurable(slot))) told();
+  else afterDurable(state, told, abandon(wait));
+}
+
+function abandon(wait: Wait): (error: Error) => void {
+  return (error) => wait.abandon(error);
 }
 
 const REMOVED: Ending = { kind: 'removed', state: undefined };
@@ -88,7 +106,11 @@ export function tellWaiters(state: EngineState, slot: Slot, removedFrom?: string
   const { waiters } = state;
   const place = slot / L.SLOT_BYTES;
   if (removedFrom === undefined && state.core.state(slot) === L.STATE_COMPLETED) {
-    while (waiters.next(place)) waiters.wait.complete(waiters.index, resultOf(state, slot));
+    while (waiters.next(place)) {
+      const { wait, index } = waiters;
+      const value = resultOf(state, slot);
+      afterDurable(state, () => wait.complete(index, value), abandon(wait));
+    }
     return;
   }
   const ending: Ending | undefined =
@@ -97,7 +119,11 @@ export function tellWaiters(state: EngineState, slot: Slot, removedFrom?: string
   const error = () => endingError(queueOf(state, slot).name, idOf(state, slot), ending);
   while (waiters.next(place)) {
     const { wait, index } = waiters;
-    wait.fail(index, error());
-    waiters.told(wait);
+    const why = error();
+    const told = (): void => {
+      wait.fail(index, why);
+      waiters.told(wait);
+    };
+    afterDurable(state, told, abandon(wait));
   }
 }

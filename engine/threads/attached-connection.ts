@@ -104,6 +104,10 @@ export class AttachedConnection implements C.Connection, ThreadView {
     return Math.random();
   }
 
+  durable(): Promise<void> | undefined {
+    return this.#handle.isDurable ? this.#call('durable') : undefined;
+  }
+
   // ---- calls over the port --------------------------------------------------------------------------------------------------
 
   /** Calls the engine's connection. */
@@ -138,6 +142,9 @@ export class AttachedConnection implements C.Connection, ThreadView {
         return;
       case 'abort':
         this.#claims.get(message.thread)?.abort(message.low, message.high, message.reason, message.message);
+        return;
+      case 'begin':
+        this.#claims.get(message.thread)?.begin(message.low, message.high);
         return;
       default:
         this.onControl(message);

@@ -14,7 +14,7 @@ import { L, type Slot } from '../core/index.js';
 import { resultOf, snapshot } from '../jobs/records.js';
 import { endTerminated, failRun, loseRun, releaseRun } from '../jobs/settle.js';
 import type { QueueEntry } from '../queues.js';
-import type { EngineState } from '../state.js';
+import { afterDurable, type EngineState } from '../state.js';
 import { ThreadServer } from './thread-server.js';
 import type { CloseHow, PumpMessage, PumpTask } from './wire.js';
 
@@ -315,22 +315,32 @@ class ThreadPool implements ThreadWorkerLink {
   readonly runEvents = {
     onStarted: (slot: Slot): void => {
       const { events } = this.spec;
-      if (events.isHeard('active')) events.active(snapshot(this.state, slot));
+      if (!events.isHeard('active')) return;
+      const job = snapshot(this.state, slot);
+      afterDurable(this.state, () => events.active(job));
     },
     onCompleted: (slot: Slot): void => {
       const { events } = this.spec;
-      if (events.isHeard('completed')) events.completed(snapshot(this.state, slot), resultOf(this.state, slot));
+      if (events.isHeard('completed')) {
+        const job = snapshot(this.state, slot);
+        const result = resultOf(this.state, slot);
+        afterDurable(this.state, () => events.completed(job, result));
+      }
       if (events.isHeard('drained')) this.#drained();
     },
     onFailed: (slot: Slot, error: ErrorRecord): void => {
       const { events } = this.spec;
-      if (events.isHeard('failed')) events.failed(snapshot(this.state, slot), fromErrorRecord(error));
+      if (events.isHeard('failed')) {
+        const job = snapshot(this.state, slot);
+        afterDurable(this.state, () => events.failed(job, fromErrorRecord(error)));
+      }
       if (events.isHeard('drained')) this.#drained();
     },
   };
 
   #drained(): void {
-    if (this.state.core.listCount(this.queue.address, L.STATE_WAITING) === 0) this.spec.events.drained();
+    if (this.state.core.listCount(this.queue.address, L.STATE_WAITING) !== 0) return;
+    afterDurable(this.state, () => this.spec.events.drained());
   }
 }
 

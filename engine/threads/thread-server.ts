@@ -104,6 +104,10 @@ class Member implements RingOwner, RunOwner {
     this.#server.send({ kind: 'abort', thread: this.thread, ...ticket, reason, message });
   }
 
+  begin(low: number, high: number): void {
+    this.#server.send({ kind: 'begin', thread: this.thread, low, high });
+  }
+
   terminate(slot: Slot): boolean {
     return this.#server.onTerminate?.(slot) ?? false;
   }
@@ -192,6 +196,7 @@ export class ThreadServer {
       port: port2,
       payloadLimit: state.limits.payloadBytes,
       memoryLimit: state.limits.memoryBytes,
+      isDurable: state.journal?.gates === true,
       timeBase: state.clock.now() - (seconds * 1000 + nanoseconds / 1e6),
     };
     return { server, handle };
@@ -261,6 +266,9 @@ export class ThreadServer {
         return this.#openClaims(args[0] as string, args[1] as ClaimOptions);
       case 'closeClaims':
         return this.#leave(args[0] as number);
+      case 'durable':
+        this.#drain();
+        return this.state.journal?.barrier();
       case 'subscribe':
         return this.#subscribe(args[0] as string, args[1] as string | undefined, args[2] as number);
       case 'unsubscribe':
@@ -272,9 +280,15 @@ export class ThreadServer {
     }
   }
 
-  #updateData(queue: string, ref: JobRef, data: unknown, run: RunTicket | undefined): void {
+  #updateData(queue: string, ref: JobRef, data: unknown, run: RunTicket | undefined): Promise<void> | undefined {
     updateData(this.state, queue, ref, data, run);
     announce(this.state, this.state.queues.open(queue), 1); // a waiting one was out of the queue for a moment
+    return this.state.journal?.barrier();
+  }
+
+  /** Takes what the thread has published before it called. */
+  #drain(): void {
+    for (const member of this.#members.values()) this.state.rings.drain(member, Number.POSITIVE_INFINITY);
   }
 
   #openClaims(queue: string, opts: ClaimOptions): OpenedClaims {
@@ -348,7 +362,7 @@ export class ThreadServer {
     }
     this.#answer(request, () => {
       if (answers === undefined) throw refusal;
-      if ((flags & SUBMIT_WAIT) === 0) return answers;
+      if ((flags & SUBMIT_WAIT) === 0) return told(this.state, answers);
       return awaitAdded(this.state, entry.name, answers, timeout);
     });
   }
@@ -393,6 +407,12 @@ export class ThreadServer {
       if (wasm.heapMayHave(member.queue) !== 0) wasm.wakeQueue(member.queue, 1);
     }
   }
+}
+
+/** Answers when what has been done is as durable as the engine promises. */
+async function told<T>({ journal }: EngineState, answer: T): Promise<T> {
+  await journal?.barrier();
+  return answer;
 }
 
 function openThread(state: EngineState, queue: QueueAddress): number {

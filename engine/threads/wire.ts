@@ -18,6 +18,8 @@ export interface EngineHandle {
   readonly port: MessagePort;
   readonly payloadLimit: number;
   readonly memoryLimit: number;
+  /** What happens is told only once it is durable. */
+  readonly isDurable: boolean;
   /** The engine's clock less the process's high-resolution timer, in ms: both threads then tell the same time. */
   readonly timeBase: number;
 }
@@ -43,6 +45,8 @@ export type DownMessage =
   | { kind: 'fail'; id: number; error: SerialisedError }
   | { kind: 'event'; id: number; body: Uint8Array }
   | { kind: 'abort'; thread: number; low: number; high: number; reason: AbortReason; message: string }
+  /** The start of that run is durable: it may begin. */
+  | { kind: 'begin'; thread: number; low: number; high: number }
   | ControlMessage;
 
 /** From the engine, to a handler thread. */

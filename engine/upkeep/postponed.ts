@@ -6,7 +6,11 @@ import { L, type Slot } from '../core/index.js';
 import type { EngineState } from '../state.js';
 import { announce, queueOf } from '../state.js';
 
-export type Move = { to: 'ready'; first: boolean } | { to: 'delayed'; due: number } | { to: 'blocked' };
+export type Move =
+  | { to: 'ready' | 'held'; first: boolean }
+  | { to: 'reach' }
+  | { to: 'delayed'; due: number }
+  | { to: 'blocked' };
 
 export interface Postponed {
   readonly slot: Slot;
@@ -18,9 +22,18 @@ export interface Postponed {
 
 function attempt(state: EngineState, slot: Slot, move: Move): boolean {
   const { wasm } = state.core;
-  if (move.to === 'ready') return wasm.jobReady(slot, move.first ? 1 : 0) !== 0;
-  if (move.to === 'delayed') return wasm.jobDelay(slot, move.due) !== 0;
-  return wasm.jobBlock(slot) !== 0;
+  switch (move.to) {
+    case 'ready':
+      return wasm.jobReady(slot, move.first ? 1 : 0) !== 0;
+    case 'held':
+      return hold(state, slot, move.first);
+    case 'reach':
+      return reach(state, slot);
+    case 'delayed':
+      return wasm.jobDelay(slot, move.due) !== 0;
+    case 'blocked':
+      return wasm.jobBlock(slot) !== 0;
+  }
 }
 
 function postpone(state: EngineState, slot: Slot, move: Move): void {
@@ -33,6 +46,31 @@ function postpone(state: EngineState, slot: Slot, move: Move): void {
 /** Makes a job ready, now or as soon as there is memory for it. */
 export function toReady(state: EngineState, slot: Slot, first: boolean): void {
   if (state.core.wasm.jobReady(slot, first ? 1 : 0) === 0) postpone(state, slot, { to: 'ready', first });
+}
+
+function hold(state: EngineState, slot: Slot, first: boolean): boolean {
+  if (state.core.wasm.jobHold(slot, first ? 1 : 0) === 0) return false;
+  state.journal?.hold(slot);
+  return true;
+}
+
+/** Ready as soon as what made it so is durable; at once in an engine that does not promise that. */
+export function toReadyOnceDurable(state: EngineState, slot: Slot, first: boolean): void {
+  if (state.journal?.gates !== true) toReady(state, slot, first);
+  else if (!hold(state, slot, first)) postpone(state, slot, { to: 'held', first });
+}
+
+function reach({ core }: EngineState, slot: Slot): boolean {
+  const flags = core.field(slot, L.S_FLAGS);
+  if ((flags & L.FLAG_UNREACHED) === 0) return true; // withdrawn meanwhile
+  if (core.wasm.jobReach(slot, flags & L.FLAG_LIFO) === 0) return false;
+  core.wasm.queueMark(core.field(slot, L.S_QUEUE), core.priority(slot));
+  return true;
+}
+
+/** A held job is durable, but its hint finds no memory. */
+export function postponeReach(state: EngineState, slot: Slot): void {
+  postpone(state, slot, { to: 'reach' });
 }
 
 /** As `toReady`, at the tail and not reachable before `queueMark`. */
@@ -60,7 +98,7 @@ export function runPostponed(state: EngineState): void {
       state.postponed.push(one);
       continue;
     }
-    if (raw !== L.STATE_FREE || move.to === 'ready') announce(state, queueOf(state, slot), 1);
+    if (raw !== L.STATE_FREE || move.to === 'ready' || move.to === 'reach') announce(state, queueOf(state, slot), 1);
     state.alarm.arm();
   }
 }

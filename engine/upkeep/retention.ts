@@ -28,7 +28,10 @@ export class Retention {
   /** A record with the standard age has come to the list of that state. */
   watch(queue: QueueAddress, raw: number): void {
     const key = queue * L.STATES + raw;
-    if (!this.#watched.has(key)) this.#schedule(key, queue, raw, JOB_DEFAULTS.removeOnComplete.age);
+    if (this.#watched.has(key)) return;
+    const { core, clock } = this.#state;
+    const oldest = core.time(this.#oldest(core.listHead(queue, raw)), L.S_FINISHED_ON);
+    this.#schedule(key, queue, raw, Math.max(0, oldest + JOB_DEFAULTS.removeOnComplete.age - clock.now()));
   }
 
   #schedule(key: number, queue: QueueAddress, raw: number, ms: number): void {

@@ -1,0 +1,89 @@
+/**
+ * Keeps the log short. Most of it goes by itself: what is oldest is forgotten as soon as nobody needs it. What keeps that from happening
+ * is a few old records in front of much that is superseded; then the jobs whose records lie in the older half are written anew at the
+ * end, a few at a time. That is a change like any other: ordered with the others, and forgotten is only what it has superseded.
+ */
+import * as F from './format.js';
+import type { Journal } from './journal.js';
+import { type Page, slotAt } from './slot-table.js';
+
+/** The log may be half as long again as what is needed of it, and this much. With what is being rewritten: 2.5 times and 64 MB. */
+const SLACK = 1.5;
+const SLACK_BYTES = 32 * 1024 * 1024;
+/** Rewritten in one group. */
+const STEP_BYTES = 256 * 1024;
+/** Slots looked at in one step: some 50 µs. */
+const STEP_SLOTS = 50_000;
+/** The log is told to forget when that many groups, or bytes, can go. */
+const FORGET_GROUPS = 64;
+
+export class Cleaner {
+  readonly #journal: Journal;
+  /** What lies before that group is being rewritten; 0 = nothing. */
+  #target = 0;
+  #page = 0;
+  #index = 0;
+  #position = 0;
+  #forgotten = 0;
+  #isStopped = false;
+
+  constructor(journal: Journal) {
+    this.#journal = journal;
+  }
+
+  /** After a commit: forgets what can go, and does the next step of a cleaning, if there is one. */
+  step(durable: number): void {
+    const { ledger } = this.#journal;
+    if (this.#isStopped) return;
+    const position = ledger.trim(durable);
+    if (position !== 0) this.#position = position;
+    if (this.#position !== 0 && ledger.oldest - this.#forgotten >= FORGET_GROUPS) this.#forget();
+    if (this.#target === 0) {
+      if (ledger.bytes <= ledger.liveBytes * SLACK + SLACK_BYTES) return;
+      this.#target = ledger.middle();
+      this.#page = 0;
+      this.#index = 0;
+      this.#journal.queues.renew(this.#target);
+    }
+    this.#sweep();
+  }
+
+  #forget(): void {
+    this.#journal.forget(this.#position);
+    this.#forgotten = this.#journal.ledger.oldest;
+    this.#position = 0;
+  }
+
+  /** Marks the next few jobs whose records are old. */
+  #sweep(): void {
+    const { pages } = this.#journal.table;
+    let bytes = 0;
+    for (let seen = 0; seen < STEP_SLOTS && bytes < STEP_BYTES; seen++) {
+      const page = pages[this.#page];
+      if (page === undefined || this.#index === page.base.length) {
+        if (this.#page >= pages.length) {
+          this.#target = 0; // the next commit forgets what this one has superseded
+          return;
+        }
+        this.#page++;
+        this.#index = 0;
+        continue;
+      }
+      bytes += this.#renew(page, this.#index++);
+    }
+    // Something must be committed for the next step to come.
+    if (bytes === 0) setImmediate(() => this.#target !== 0 && this.#sweep());
+  }
+
+  #renew(page: Page, index: number): number {
+    const base = page.base[index] as number;
+    if (base === 0 || (base >= this.#target && (page.last[index] as number) >= this.#target)) return 0;
+    this.#journal.touch(slotAt(this.#page, index), F.PART_PAYLOAD);
+    return (page.baseBytes[index] as number) + (page.deltaBytes[index] as number);
+  }
+
+  stop(): void {
+    this.#isStopped = true;
+    this.#target = 0;
+  }
+}

@@ -1,0 +1,441 @@
+/**
+ * Makes what the engine does survive it. Every change of a job marks it (`touch`); now and then everything that is marked is written
+ * as it is at that moment, as one group (`#seal`), and handed to the log. So a group is always a consistent cut through the state, a
+ * job that changed three times meanwhile is written once, and one that came and went leaves no trace.
+ *
+ * Group commit: with `durability: 'commit'` a group is sealed as soon as the log can take one; what comes while a commit is under way
+ * gathers for the next. What was done in a group is told (answers, results, events), and jobs admitted in it can be claimed, when it is
+ * durable. With `'relaxed'` everything is told at once, and a group is sealed every 20 ms.
+ */
+import type { StoreError } from '../../client/errors.js';
+import { L, type Slot } from '../core/index.js';
+import { DISCARDED } from '../jobs/flags.js';
+import type { QueueEntry } from '../queues.js';
+import { announce, type EngineState } from '../state.js';
+import { postponeReach } from '../upkeep/postponed.js';
+import { Cleaner } from './cleaner.js';
+import * as F from './format.js';
+import { GroupWriter } from './group-writer.js';
+import type { Ledger } from './ledger.js';
+import type { LogHost, LogListener } from './log-host.js';
+import type { QueueRecords } from './queue-records.js';
+import { forgetRecords, type SlotTable } from './slot-table.js';
+
+/** `relaxed`: at most this long, and at most this many changed jobs, before they are handed over. */
+const RELAXED_MS = 20;
+const RELAXED_JOBS = 5_000;
+/** `relaxed`: changed jobs beyond which adds wait for the log. */
+const BACKLOG_JOBS = 50_000;
+const CHANGED = 16;
+
+/** What waits for a group to be durable. */
+class Gathering {
+  /** Jobs that can be claimed then: slot and number in turn. */
+  readonly held: number[] = [];
+  readonly after: (() => void)[] = [];
+  /** What is done instead of what is at the same place of `after`. */
+  readonly never: ((error: Error) => void)[] = [];
+  number = 0;
+  promise: Promise<void> | undefined;
+  #resolve: (() => void) | undefined;
+  #reject: ((error: Error) => void) | undefined;
+
+  wait(): Promise<void> {
+    if (this.promise === undefined) {
+      this.promise = new Promise((resolve, reject) => {
+        this.#resolve = resolve;
+        this.#reject = reject;
+      });
+      this.promise.catch(() => {}); // whoever waits for it hears of it
+    }
+    return this.promise;
+  }
+
+  done(): void {
+    for (let i = 0; i < this.after.length; i++) (this.after[i] as () => void)();
+    this.#resolve?.();
+  }
+
+  fail(error: Error): void {
+    for (const tell of this.never) tell(error);
+    this.#reject?.(error);
+  }
+}
+
+export interface JournalOptions {
+  readonly state: EngineState;
+  readonly host: LogHost;
+  readonly mode: 'commit' | 'relaxed';
+  /** Position of the next batch. */
+  readonly position: number;
+  readonly table: SlotTable;
+  readonly ledger: Ledger;
+  readonly queues: QueueRecords;
+  /** The last value given out. */
+  readonly seq: number;
+  /** Called once, when the log takes nothing more. */
+  readonly onFailed: (error: StoreError) => void;
+}
+
+export class Journal implements LogListener {
+  /** What is admitted or released can be claimed only once it is durable. */
+  readonly gates: boolean;
+  readonly table: SlotTable;
+  readonly ledger: Ledger;
+  readonly queues: QueueRecords;
+  /** Set when the log takes nothing more. */
+  error: StoreError | undefined;
+  /** A run begins only once its start is durable: one that ended the engine before could do so again, unseen. */
+  isSuspect = false;
+  /** When that was over, by the engine's clock. */
+  suspectEnd = Number.POSITIVE_INFINITY;
+  startsWereHeld = false;
+  readonly #state: EngineState;
+  readonly #host: LogHost;
+  readonly #onFailed: (error: StoreError) => void;
+  readonly #writer: GroupWriter;
+  readonly #cleaner: Cleaner;
+  #seq: number;
+  #position: number;
+  #dirty: Slot[] = [];
+  #gone: number[] = [];
+  /** Records without an object of their own, for the next group. */
+  #notes: ((writer: GroupWriter) => void)[] = [];
+  #gathering = new Gathering();
+  #underway: Gathering[] = [];
+  /** Number of the newest group handed over, and of the newest that is durable. */
+  #sealed: number;
+  #durable: number;
+  /** Groups of this session that became durable. */
+  #count = 0;
+  #isScheduled = false;
+  #isHeld = false;
+  #cancelTimer: (() => void) | undefined;
+
+  constructor(options: JournalOptions) {
+    this.#state = options.state;
+    this.#host = options.host;
+    this.#onFailed = options.onFailed;
+    this.gates = options.mode === 'commit';
+    this.table = options.table;
+    this.ledger = options.ledger;
+    this.queues = options.queues;
+    this.#seq = options.seq;
+    this.#position = options.position;
+    this.#sealed = this.ledger.newest;
+    this.#durable = this.#sealed;
+    this.#writer = new GroupWriter(options.state.core);
+    this.#cleaner = new Cleaner(this);
+    options.host.begin(this);
+  }
+
+  // ---- what has changed -------------------------------------------------------------------------------------------------------
+
+  /** The job has changed; `parts`: which of its parts, too. Written as it is when the group is sealed. */
+  touch(slot: Slot, parts: number): void {
+    const page = this.table.page(slot);
+    const index = this.table.index(slot);
+    const before = page.dirty[index] as number;
+    page.dirty[index] = before | parts | CHANGED;
+    if (before !== 0) return;
+    this.#dirty.push(slot);
+    this.#schedule();
+  }
+
+  /** The job has a new place in its level. */
+  place(slot: Slot, first: boolean): void {
+    const seq = ++this.#seq;
+    this.table.page(slot).seq[this.table.index(slot)] = first ? -seq : seq;
+    this.touch(slot, 0);
+  }
+
+  /** The record of job `number`, which had this slot, is gone. */
+  remove(slot: Slot, number: number): void {
+    const page = this.table.page(slot);
+    const index = this.table.index(slot);
+    page.dirty[index] = 0;
+    page.since[index] = 0;
+    if (page.base[index] === 0) return; // the log has never heard of it
+    forgetRecords(this.table, this.ledger, slot);
+    this.#gone.push(number);
+    this.#schedule();
+  }
+
+  queueChanged(queue: QueueEntry): void {
+    this.queues.touch(queue);
+    this.#schedule();
+  }
+
+  /** A record without an object, in the next group. */
+  note(write: (writer: GroupWriter) => void): void {
+    this.#notes.push(write);
+    this.#schedule();
+  }
+
+  get hasChanges(): boolean {
+    return this.#dirty.length !== 0 || this.#gone.length !== 0 || this.#notes.length !== 0 || this.queues.hasChanges;
+  }
+
+  // ---- what waits for it ------------------------------------------------------------------------------------------------------
+
+  /** A promise that all that has been done so far is durable; undefined when it is, or when nobody was promised that. */
+  barrier(): Promise<void> | undefined {
+    if (this.error !== undefined) return Promise.reject(this.error);
+    if (this.gates) return this.#newest()?.wait();
+    return this.#dirty.length < BACKLOG_JOBS ? undefined : this.#newest()?.wait();
+  }
+
+  /** As `barrier`, for what has been done to one job. */
+  barrierOf(slot: Slot): Promise<void> | undefined {
+    if (!this.gates || this.isDurable(slot)) return undefined;
+    if (this.error !== undefined) return Promise.reject(this.error);
+    const page = this.table.page(slot);
+    const index = this.table.index(slot);
+    if (page.dirty[index] !== 0) return this.#gathering.wait();
+    const last = page.last[index] as number;
+    return this.#underway.find(({ number }) => number === last)?.wait();
+  }
+
+  /** Whether all that has been done to that job is durable. */
+  isDurable(slot: Slot): boolean {
+    const page = this.table.page(slot);
+    const index = this.table.index(slot);
+    return page.dirty[index] === 0 && (page.last[index] as number) <= this.#durable;
+  }
+
+  /** Runs `told` when all that has been done so far is durable; at once when nobody was promised that. `never`: it can't be any more. */
+  after(told: () => void, never?: (error: Error) => void): void {
+    if (this.error !== undefined) {
+      never?.(this.error);
+      return;
+    }
+    const newest = this.gates ? this.#newest() : undefined;
+    if (newest === undefined) {
+      told();
+      return;
+    }
+    newest.after.push(told);
+    if (never !== undefined) newest.never.push(never);
+  }
+
+  /** Runs it when the start of a run is durable, whatever was promised. */
+  afterStart(run: () => void): void {
+    const newest = this.error === undefined ? this.#newest() : undefined;
+    if (newest === undefined) {
+      run();
+      return;
+    }
+    newest.after.push(run);
+    if (newest === this.#gathering) this.#sealSoon();
+  }
+
+  /** The newest group that is not durable. */
+  #newest(): Gathering | undefined {
+    return this.hasChanges ? this.#gathering : this.#underway[this.#underway.length - 1];
+  }
+
+  /** A waiting job that is not in the heap: it goes there when the group is durable. */
+  hold(slot: Slot): void {
+    this.#gathering.held.push(slot, this.#state.core.number(slot));
+  }
+
+  /** Resolves when all that has been done so far is durable, whatever was promised. */
+  async flush(): Promise<void> {
+    if (this.error !== undefined) throw this.error;
+    const newest = this.#newest();
+    if (newest === undefined) return;
+    const wait = newest.wait();
+    if (newest === this.#gathering) this.#sealSoon();
+    await wait;
+  }
+
+  // ---- groups -----------------------------------------------------------------------------------------------------------------
+
+  #schedule(): void {
+    if (!this.#isHeld) {
+      this.#isHeld = true;
+      this.#state.keepAlive.acquire(); // until it is durable
+    }
+    if (this.#isScheduled || this.error !== undefined) return;
+    if (this.gates || this.#dirty.length >= RELAXED_JOBS) {
+      this.#sealSoon();
+      return;
+    }
+    this.#cancelTimer ??= this.#state.clock.setTimer(() => this.#sealSoon(), RELAXED_MS);
+  }
+
+  /** At the end of this turn of the event loop, so that all that happens in it is one group. */
+  #sealSoon(): void {
+    this.#cancelTimer?.();
+    this.#cancelTimer = undefined;
+    if (this.#isScheduled) return;
+    this.#isScheduled = true;
+    setImmediate(this.#seal);
+  }
+
+  readonly #seal = (): void => {
+    this.#isScheduled = false;
+    if (!this.hasChanges || this.error !== undefined) return;
+    const buffer = this.#host.buffer();
+    if (buffer === undefined) return; // both are under way: `durable` comes back to it
+    const number = ++this.#sealed;
+    const writer = this.#writer;
+    writer.begin(buffer, this.#state.core.nextNumber(), this.#seq, this.#state.clock.now());
+    // Its bytes are known when it is written, and the ledger counts what lies in it meanwhile.
+    const live = this.#writeAll(number);
+    this.ledger.add(number, this.#position, writer.length);
+    for (let i = 0; i < live; i++) this.ledger.hold(number);
+    this.#position += F.batchesOf(writer.length, this.#host.batchBytesMax);
+    const gathering = this.#gathering;
+    gathering.number = number;
+    this.#underway.push(gathering);
+    this.#gathering = new Gathering();
+    this.#host.append(writer.buffer, writer.length);
+  };
+
+  /** Everything that has changed; how many records of it are needed from now on. */
+  #writeAll(number: number): number {
+    const writer = this.#writer;
+    const dirty = this.#dirty;
+    this.#dirty = [];
+    for (let i = 0; i < dirty.length; i++) this.#enlist(dirty[i] as Slot);
+    let live = this.queues.write(writer, number, this.ledger);
+    for (const write of this.#notes) write(writer);
+    this.#notes = [];
+    for (let i = 0; i < this.#gone.length; i++) writer.gone(this.#gone[i] as number);
+    this.#gone = [];
+    for (let i = 0; i < dirty.length; i++) live += this.#writeJob(dirty[i] as Slot, number);
+    return live;
+  }
+
+  /** A queue that the log has not heard of is written with its first job. */
+  #enlist(slot: Slot): void {
+    const queue = this.#state.queues.at(this.#state.core.field(slot, L.S_QUEUE));
+    if (queue.logId === 0) this.queues.touch(queue);
+  }
+
+  #writeJob(slot: Slot, number: number): number {
+    const { core, queues } = this.#state;
+    const page = this.table.page(slot);
+    const index = this.table.index(slot);
+    const dirty = page.dirty[index] as number;
+    if (dirty === 0) return 0; // removed, or written already
+    page.dirty[index] = 0;
+    if ((core.field(slot, L.S_FLAGS) & DISCARDED) !== 0) return 0; // gone for everybody but its run
+    const isBase = page.base[index] === 0 || (dirty & F.PART_PAYLOAD) !== 0;
+    const parts = isBase ? this.#partsOf(slot) : (page.since[index] as number) | (dirty & F.PARTS_ALL);
+    const queue = queues.at(core.field(slot, L.S_QUEUE)).logId;
+    const kind = isBase ? F.KIND_JOB_BASE : F.KIND_JOB_DELTA;
+    const bytes = this.#writer.job(kind, slot, core.state(slot), parts, queue, page.seq[index] as number);
+    let live = 1;
+    if (isBase) {
+      if (page.base[index] !== 0) forgetRecords(this.table, this.ledger, slot);
+      page.base[index] = number;
+      page.baseBytes[index] = bytes;
+      page.since[index] = 0;
+      live = 2;
+    } else {
+      this.ledger.release(page.last[index] as number);
+      this.ledger.liveBytes -= page.deltaBytes[index] as number;
+      page.deltaBytes[index] = bytes;
+      page.since[index] = parts;
+    }
+    page.last[index] = number;
+    this.ledger.liveBytes += bytes;
+    return live;
+  }
+
+  #partsOf(slot: Slot): number {
+    const { core } = this.#state;
+    let parts = F.PART_PAYLOAD;
+    if (core.field(slot, L.S_RESULT) !== 0) parts |= F.PART_RESULT;
+    if (core.field(slot, L.S_EXTRA) !== 0) parts |= F.PART_EXTRA;
+    if (core.field(slot, L.S_DEPENDENCIES) !== 0) parts |= F.PART_DEPENDENCIES;
+    return parts;
+  }
+
+  // ---- what the log says ------------------------------------------------------------------------------------------------------
+
+  durable(groups: number): void {
+    for (; this.#count < groups; this.#count++) {
+      const gathering = this.#underway.shift() as Gathering;
+      this.#durable = gathering.number;
+      this.#reach(gathering.held);
+      gathering.done();
+    }
+    if (this.hasChanges) {
+      if (!this.#isScheduled && (this.gates || this.#cancelTimer === undefined)) this.#sealSoon();
+    } else if (this.#underway.length === 0 && this.#isHeld) {
+      this.#isHeld = false;
+      this.#state.keepAlive.release();
+    }
+    this.#cleaner.step(this.#durable);
+  }
+
+  forget(position: number): void {
+    this.#host.truncate(position);
+  }
+
+  /** Puts held jobs into the heap, those of one priority in a row with one walk up. */
+  #reach(held: readonly number[]): void {
+    const state = this.#state;
+    const { core } = state;
+    let queue = 0;
+    let priority = 0;
+    let count = 0;
+    const mark = (): void => {
+      if (count === 0) return;
+      core.wasm.queueMark(queue, priority);
+      announce(state, state.queues.at(queue), count);
+      count = 0;
+    };
+    for (let i = 0; i < held.length; i += 2) {
+      const slot = held[i] as number;
+      const flags = core.field(slot, L.S_FLAGS);
+      if ((flags & L.FLAG_UNREACHED) === 0 || core.number(slot) !== held[i + 1]) continue; // gone, or held by a later group
+      if (core.field(slot, L.S_QUEUE) !== queue || core.priority(slot) !== priority) {
+        mark();
+        queue = core.field(slot, L.S_QUEUE);
+        priority = core.priority(slot);
+      }
+      if (core.wasm.jobReach(slot, flags & L.FLAG_LIFO) === 0) postponeReach(state, slot);
+      else count++;
+    }
+    mark();
+  }
+
+  failed(error: StoreError): void {
+    if (this.error !== undefined) return;
+    this.error = error;
+    this.#cancelTimer?.();
+    const waiting = [...this.#underway, this.#gathering];
+    this.#underway = [];
+    this.#gathering = new Gathering();
+    for (const gathering of waiting) gathering.fail(error);
+    if (this.#isHeld) this.#state.keepAlive.release();
+    this.#isHeld = false;
+    this.#onFailed(error);
+  }
+
+  // ---- the end ----------------------------------------------------------------------------------------------------------------
+
+  /** After everything that has been done is durable. */
+  async close(deadlineMs: number): Promise<void> {
+    this.#cleaner.stop();
+    if (this.error === undefined) {
+      this.note((writer) => writer.closed());
+      await this.flush();
+    }
+    await this.#host.close(deadlineMs);
+  }
+
+  /** For the end of a process, when the event loop has ended already. */
+  closeSync(deadlineMs: number): boolean {
+    const end = performance.now() + deadlineMs;
+    while (this.error === undefined && this.hasChanges) {
+      this.#seal();
+      if (performance.now() > end) return false;
+    }
+    return this.#host.closeSync(Math.max(0, end - performance.now()));
+  }
+}

@@ -1,0 +1,82 @@
+/**
+ * Which groups of the log are still needed, and how much of it is. A group is live while the base or the last record of any object
+ * lies in it; the log may forget everything before the first live one. (A record that says that a job is gone is never needed longer
+ * than the records it follows, since only what is oldest is ever forgotten.)
+ */
+
+export interface Group {
+  readonly number: number;
+  /** Of its first batch in the log. */
+  readonly position: number;
+  readonly bytes: number;
+  /** Bases and last records in it. */
+  live: number;
+}
+
+export class Ledger {
+  /** The groups that the log holds, by number from `#first`. */
+  #groups: Group[] = [];
+  #head = 0;
+  #first = 1;
+  /** Bytes of all groups, and of the records in them that are needed. */
+  bytes = 0;
+  liveBytes = 0;
+
+  get newest(): number {
+    return this.#first + this.#groups.length - this.#head - 1;
+  }
+
+  get oldest(): number {
+    return this.#first;
+  }
+
+  get(number: number): Group | undefined {
+    if (number < this.#first) return undefined;
+    return this.#groups[this.#head + number - this.#first];
+  }
+
+  add(number: number, position: number, bytes: number): void {
+    if (this.#groups.length === this.#head) this.#first = number;
+    this.#groups.push({ number, position, bytes, live: 0 });
+    this.bytes += bytes;
+  }
+
+  hold(number: number): void {
+    const group = this.get(number);
+    if (group !== undefined) group.live++;
+  }
+
+  release(number: number): void {
+    const group = this.get(number);
+    if (group !== undefined) group.live--;
+  }
+
+  /** Lets go of the oldest groups before `before` that nobody needs; the position of the first that stays, or 0 when all do. */
+  trim(before: number): number {
+    let dropped = false;
+    while (this.#first < before) {
+      const group = this.#groups[this.#head];
+      if (group === undefined || group.live !== 0) break;
+      this.bytes -= group.bytes;
+      this.#head++;
+      this.#first++;
+      dropped = true;
+    }
+    if (this.#head > 4096 && this.#head * 2 > this.#groups.length) {
+      this.#groups = this.#groups.slice(this.#head);
+      this.#head = 0;
+    }
+    return dropped ? (this.#groups[this.#head]?.position ?? 0) : 0;
+  }
+
+  /** The first group behind the older half of the bytes. */
+  middle(): number {
+    let bytes = 0;
+    for (let at = this.#head; at < this.#groups.length; at++) {
+      const group = this.#groups[at] as Group;
+      bytes += group.bytes;
+      if (bytes * 2 >= this.bytes) return group.number + 1;
+    }
+    return this.newest;
+  }
+}

@@ -1,0 +1,105 @@
+/** Opens the log of a durable engine: takes the directory, reads what is there, and goes on from it. */
+import { hostname } from 'node:os';
+import { isMainThread } from 'node:worker_threads';
+import type { StoreError } from '../../client/errors.js';
+import { restoreSettings } from '../queue-control.js';
+import type { EngineState } from '../state.js';
+import { openDataDir } from './directory.js';
+import { BUFFER_BYTES } from './group-writer.js';
+import { Journal } from './journal.js';
+import { LocalHost, type LogHost } from './log-host.js';
+import type { LogStore } from './log-store.js';
+import type { NamedStore, StoreName } from './named-store.js';
+import { Replay } from './replay.js';
+import { decideRest, restoreStates } from './restore.js';
+import { ThreadHost } from './thread-host.js';
+import { watchCore } from './watch.js';
+
+/** After an engine that was not closed: as long as this a run begins only once its start is durable. */
+const SUSPECT_MS = 60_000;
+const STORES = new URL('./named-store.js', import.meta.url).href;
+
+export interface LogOptions {
+  readonly dataDir: string | undefined;
+  readonly store: StoreName | LogStore;
+  readonly mode: 'commit' | 'relaxed';
+  readonly onProgress: ((progress: { jobs: number; bytes: number }) => void) | undefined;
+}
+
+export interface OpenedLog {
+  readonly journal: Journal;
+  /** Lets go of the directory. */
+  readonly release: () => Promise<void>;
+}
+
+/**
+ * @throws DataDirLockedError when another engine has the directory; StoreError when it can't be used, is damaged or of a newer version;
+ *   EngineFullError when `maxMemory` is too small for what is in it.
+ */
+export async function openLog(
+  state: EngineState,
+  options: LogOptions,
+  onFailed: (error: StoreError) => void,
+): Promise<OpenedLog> {
+  const directory = options.dataDir === undefined ? undefined : await openDataDir(options.dataDir);
+  const release = async (): Promise<void> => directory?.release();
+  let host: LogHost | undefined;
+  try {
+    host = await openHost(options, directory?.path);
+    const journal = await read(state, host, options, onFailed);
+    return { journal, release };
+  } catch (error) {
+    await host?.close(10_000).catch(() => {});
+    await release();
+    throw error;
+  }
+}
+
+async function openHost({ store }: LogOptions, path: string | undefined): Promise<LogHost> {
+  const node = `${hostname()}:${process.pid}`;
+  if (typeof store !== 'string') return LocalHost.open(store, node, BUFFER_BYTES);
+  // A thread of a user may be terminated at any moment, and the log's thread with it.
+  const options: NamedStore = { name: store, dataDir: path as string, sync: isMainThread };
+  return ThreadHost.open({ url: STORES, options }, node);
+}
+
+async function read(
+  state: EngineState,
+  host: LogHost,
+  { mode, onProgress }: LogOptions,
+  onFailed: (error: StoreError) => void,
+): Promise<Journal> {
+  const replay = new Replay(state);
+  let bytes = 0;
+  const position = await host.load((at, batch) => {
+    replay.batch(at, batch);
+    bytes += batch.length;
+    onProgress?.({ jobs: replay.jobs, bytes });
+  });
+  for (const queue of state.queues.all()) restoreSettings(state, queue);
+  const unfinished = restoreStates(state, replay);
+  const { table, ledger, queues, seq } = replay;
+  const journal = new Journal({ state, host, mode, position, table, ledger, queues, seq, onFailed });
+  state.journal = journal;
+  watchCore(state.core, journal);
+  state.queues.setReportStarts(true); // a start is written down, too
+  if (!replay.wasClosed) beSuspicious(state, journal);
+  // Durable before anything runs: what ends this engine at once must be seen by the next one.
+  journal.note((writer) => writer.opened(host.epoch));
+  decideRest(state, unfinished);
+  await journal.flush();
+  state.alarm.arm();
+  return journal;
+}
+
+/** A handler that kills the process in its first microseconds would never get its start into the log: until the time is over starts wait. */
+function beSuspicious(state: EngineState, journal: Journal): void {
+  journal.isSuspect = true;
+  journal.startsWereHeld = true;
+  state.queues.setHoldStarts(true);
+  state.clock.setTimer(() => {
+    journal.isSuspect = false;
+    journal.suspectEnd = state.clock.now();
+    state.queues.setHoldStarts(false);
+  }, SUSPECT_MS);
+}

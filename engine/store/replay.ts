@@ -1,0 +1,313 @@
+/**
+ * From the log to slots: reads batches, puts groups together, and gives every job a slot with its last known fields and parts. The jobs
+ * are in no state yet: where each belongs, `restore.ts` decides when the whole log has been read.
+ */
+import { EngineFullError, StoreError } from '../../client/errors.js';
+import { type Block, L, type Slot } from '../core/index.js';
+import { DISCARDED, ENDING, HAS_DEPENDENCIES, SUSPECT_OUT, TIMED_OUT, WAITED } from '../jobs/flags.js';
+import type { QueueEntry } from '../queues.js';
+import type { EngineState } from '../state.js';
+import * as F from './format.js';
+import { Ledger } from './ledger.js';
+import { QueueRecords, settingsOf } from './queue-records.js';
+import { forgetRecords, PAGE_SHIFT, SlotTable } from './slot-table.js';
+
+/** Flags that mean something only to the engine that set them, or that are set anew. */
+const PASSING_FLAGS =
+  L.FLAG_INDEXED | L.FLAG_UNREACHED | WAITED | TIMED_OUT | DISCARDED | SUSPECT_OUT | ENDING | HAS_DEPENDENCIES;
+/** Up to here bytes are copied one by one: a view for `set` costs more. */
+const SHORT_BYTES = 64;
+const utf8 = new TextDecoder();
+const NO_BYTES = new Uint8Array(0);
+
+export class Replay {
+  readonly table = new SlotTable();
+  readonly ledger = new Ledger();
+  readonly queues = new QueueRecords();
+  /** Numbers of the dependencies of a slot's job, in order; below 0 for those it waits for. */
+  readonly dependencies = new Map<Slot, Float64Array>();
+  /** The engine before was closed in order. True of an empty log, too. */
+  wasClosed = true;
+  seq = 0;
+  jobNext = 1;
+  jobs = 0;
+  readonly #state: EngineState;
+  readonly #byId = new Map<number, QueueEntry>();
+  /** By page as in the table: state | 16 when it has an id of its own. */
+  readonly #targets: Uint8Array[] = [];
+  /** A group whose last batch has not come. */
+  #parts: Uint8Array[] = [];
+  #partsAt = 0;
+
+  constructor(state: EngineState) {
+    this.#state = state;
+  }
+
+  /** @throws StoreError when it is not what was written, or of a newer version. */
+  batch(position: number, bytes: Uint8Array): void {
+    const header = F.readBatch(bytes, position);
+    if ('what' in header) this.#refuse(position, header.kind, header.what);
+    if (header.isFirst) {
+      this.#parts = []; // one that a crash left unfinished: nobody was told of it
+      this.#partsAt = position;
+    }
+    const content = bytes.subarray(F.BATCH_HEADER_BYTES);
+    if (header.isFirst && header.isLast) {
+      this.#group(position, content);
+      return;
+    }
+    if (!header.isFirst && this.#parts.length === 0) return; // the rest of one whose beginning has been forgotten
+    this.#parts.push(content);
+    if (!header.isLast) return;
+    const whole = new Uint8Array(Buffer.concat(this.#parts));
+    this.#parts = [];
+    this.#group(this.#partsAt, whole);
+  }
+
+  #refuse(position: number, reason: 'damaged' | 'version', what: string): never {
+    const way =
+      reason === 'version'
+        ? 'Open it with the flashQ that wrote it, or a newer one.'
+        : 'Nothing was changed. Check the directory with doctor({ dataDir }), which can save what is whole into a new one.';
+    throw new StoreError(`Batch ${position} of the log can't be read: ${what}. ${way}`, { reason });
+  }
+
+  #group(position: number, bytes: Uint8Array): void {
+    const number = this.ledger.newest + 1;
+    this.ledger.add(number, position, bytes.length);
+    const reader = new RecordReader(bytes);
+    // Queues first: the records of a group are in no order but that of the jobs.
+    for (let at = 0; at < bytes.length; at += reader.bytes(at)) {
+      if (reader.bytes(at) < F.RECORD_HEADER_BYTES)
+        this.#refuse(position, 'damaged', `a record at byte ${at} has no length`);
+      if (reader.kind(at) === F.KIND_QUEUE) this.#queue(reader, at, number);
+    }
+    for (let at = 0; at < bytes.length; at += reader.bytes(at)) this.#record(reader, at, number, position);
+  }
+
+  #record(reader: RecordReader, at: number, group: number, position: number): void {
+    switch (reader.kind(at)) {
+      case F.KIND_JOB_BASE:
+      case F.KIND_JOB_DELTA:
+        this.#job(reader, at, group, position);
+        return;
+      case F.KIND_JOB_GONE:
+        this.#gone(reader.f64(at + F.J_NUMBER));
+        return;
+      case F.KIND_GROUP:
+        this.jobNext = reader.f64(at + F.G_JOB_NEXT);
+        this.seq = reader.f64(at + F.G_SEQ);
+        return;
+      case F.KIND_CLOSED:
+        this.wasClosed = true;
+        return;
+      case F.KIND_OPENED:
+        this.wasClosed = false;
+        return;
+      case F.KIND_QUEUE:
+        return;
+      default:
+        this.#refuse(position, 'version', `it holds a record of the unknown kind ${reader.kind(at)}`);
+    }
+  }
+
+  #queue(reader: RecordReader, at: number, group: number): void {
+    const id = reader.u32(at + F.Q_ID);
+    const name = reader.part(at + F.Q_NAME);
+    const entry = this.#state.queues.open(utf8.decode(name));
+    const settings = reader.part(at + F.Q_NAME + 4 + F.padTo4(name.length));
+    entry.config = settingsOf(new Uint8Array(settings));
+    entry.paused = reader.u32(at + F.Q_PAUSED) !== 0;
+    this.queues.restore(entry, id, group, reader.bytes(at), this.ledger);
+    this.#byId.set(id, entry);
+  }
+
+  // ---- jobs -------------------------------------------------------------------------------------------------------------------
+
+  #job(reader: RecordReader, at: number, group: number, position: number): void {
+    const number = reader.f64(at + F.J_NUMBER);
+    const isBase = reader.kind(at) === F.KIND_JOB_BASE;
+    let slot = this.#state.core.findNumber(number);
+    if (slot === 0) {
+      if (!isBase) this.#refuse(position, 'damaged', `it tells of a change of job ${number}, which isn't there`);
+      slot = this.#create(reader, at, number, position);
+    } else this.#exchange(reader, at, slot);
+    this.#fields(reader, at, slot);
+    this.#note(slot, group, reader.bytes(at), isBase, reader.u16(at + F.R_PARTS));
+    this.table.page(slot).seq[this.table.index(slot)] = reader.f64(at + F.J_SEQ);
+  }
+
+  #create(reader: RecordReader, at: number, number: number, position: number): Slot {
+    const { core } = this.#state;
+    const queue = this.#byId.get(reader.u32(at + F.J_QUEUE));
+    if (queue === undefined) this.#refuse(position, 'damaged', `job ${number} is of a queue that isn't there`);
+    const payload = this.#block(reader.part(at + F.JOB_BYTES));
+    core.setNextNumber(number);
+    const slot = core.wasm.jobCreate(queue.address, 0, 0, payload, 0, 0) >>> 0;
+    if (slot === 0) this.#full();
+    this.jobs++;
+    this.#exchange(reader, at, slot, F.PART_PAYLOAD);
+    return slot;
+  }
+
+  /** Exchanges the parts that the record has, but for those in `done`. What a base does not have is not there. */
+  #exchange(reader: RecordReader, at: number, slot: Slot, done = 0): void {
+    const parts = reader.u16(at + F.R_PARTS);
+    const isBase = reader.kind(at) === F.KIND_JOB_BASE;
+    let from = at + F.JOB_BYTES;
+    for (const [part, field] of BLOCK_PARTS) {
+      const has = (parts & part) !== 0;
+      const bytes = has ? reader.part(from) : NO_BYTES;
+      if (has) from += 4 + F.padTo4(bytes.length);
+      if ((has || isBase) && (done & part) === 0) this.#set(slot, field, bytes);
+    }
+    const has = (parts & F.PART_DEPENDENCIES) !== 0;
+    const numbers = has ? reader.part(from) : NO_BYTES;
+    if (numbers.length !== 0) this.dependencies.set(slot, new Float64Array(new Uint8Array(numbers).buffer));
+    else if (has || isBase) this.dependencies.delete(slot);
+  }
+
+  #set(slot: Slot, field: number, bytes: Uint8Array): void {
+    const { core } = this.#state;
+    const before = core.field(slot, field);
+    if (before !== 0) core.wasm.blockFree(before);
+    core.setField(slot, field, bytes.length === 0 ? 0 : this.#block(bytes));
+  }
+
+  #block(bytes: Uint8Array): Block {
+    const { core } = this.#state;
+    const block = core.wasm.blockAlloc(L.ENGINE_THREAD, bytes.length) >>> 0;
+    if (block === 0) this.#full();
+    if (bytes.length <= SHORT_BYTES) {
+      const { u8 } = core;
+      for (let i = 0; i < bytes.length; i++) u8[block + i] = bytes[i] as number;
+    } else core.blockWrite(block, 0, bytes);
+    return block;
+  }
+
+  #full(): never {
+    const { memoryBytes } = this.#state.limits;
+    throw new EngineFullError({
+      limitBytes: memoryBytes,
+      message: `The jobs of this data directory need more than the maxMemory of ${memoryBytes} bytes. Open it with more; nothing was changed.`,
+    });
+  }
+
+  #fields(reader: RecordReader, at: number, slot: Slot): void {
+    const { core } = this.#state;
+    const flags = reader.u32(at + F.J_FLAGS);
+    core.setTime(slot, L.S_TIMESTAMP, reader.f64(at + F.J_TIMESTAMP));
+    core.setTime(slot, L.S_PROCESSED_ON, reader.f64(at + F.J_PROCESSED_ON));
+    core.setTime(slot, L.S_FINISHED_ON, reader.f64(at + F.J_FINISHED_ON));
+    core.setTime(slot, L.S_DUE, reader.f64(at + F.J_DUE));
+    core.setTime(slot, L.S_EXPIRY, reader.f64(at + F.J_EXPIRY));
+    core.setField(slot, L.S_PRIORITY, reader.u32(at + F.J_PRIORITY));
+    core.setField(slot, L.S_ATTEMPTS, reader.u32(at + F.J_ATTEMPTS));
+    core.setField(slot, L.S_STARTED, reader.u32(at + F.J_STARTED));
+    core.setLost(slot, reader.u32(at + F.J_LOST));
+    core.setField(slot, L.S_FLAGS, (flags & ~PASSING_FLAGS & ~L.FLAG_CUSTOM_ID) | L.FLAG_INDEXED);
+    this.#aim(slot, reader.u8(at + F.R_STATE), (flags & L.FLAG_CUSTOM_ID) !== 0);
+  }
+
+  #aim(slot: Slot, state: number, isNamed: boolean): void {
+    const page = slot >>> (L.SLOT_SHIFT + PAGE_SHIFT);
+    let targets = this.#targets[page];
+    if (targets === undefined) {
+      targets = new Uint8Array(1 << PAGE_SHIFT);
+      this.#targets[page] = targets;
+    }
+    targets[this.table.index(slot)] = state | (isNamed ? 16 : 0);
+  }
+
+  stateOf(slot: Slot): number {
+    return this.#target(slot) & 15;
+  }
+
+  isNamed(slot: Slot): boolean {
+    return (this.#target(slot) & 16) !== 0;
+  }
+
+  #target(slot: Slot): number {
+    return this.#targets[slot >>> (L.SLOT_SHIFT + PAGE_SHIFT)]?.[this.table.index(slot)] ?? 0;
+  }
+
+  #gone(number: number): void {
+    const { core } = this.#state;
+    const slot = core.findNumber(number);
+    if (slot === 0) return; // its base has been forgotten before
+    this.dependencies.delete(slot);
+    forgetRecords(this.table, this.ledger, slot);
+    core.wasm.jobRemove(slot);
+    this.jobs--;
+  }
+
+  // ---- what lies where --------------------------------------------------------------------------------------------------------
+
+  #note(slot: Slot, group: number, bytes: number, isBase: boolean, parts: number): void {
+    const { ledger } = this;
+    const page = this.table.page(slot);
+    const index = this.table.index(slot);
+    if (isBase) {
+      if (page.base[index] !== 0) forgetRecords(this.table, this.ledger, slot);
+      page.base[index] = group;
+      page.baseBytes[index] = bytes;
+      page.since[index] = 0;
+      ledger.hold(group);
+    } else {
+      ledger.release(page.last[index] as number);
+      ledger.liveBytes -= page.deltaBytes[index] as number;
+      page.deltaBytes[index] = bytes;
+      page.since[index] = parts & F.PARTS_ALL;
+    }
+    page.last[index] = group;
+    ledger.hold(group);
+    ledger.liveBytes += bytes;
+  }
+}
+
+const BLOCK_PARTS = [
+  [F.PART_PAYLOAD, L.S_PAYLOAD],
+  [F.PART_RESULT, L.S_RESULT],
+  [F.PART_EXTRA, L.S_EXTRA],
+] as const;
+
+/** Reads the words of a group. */
+class RecordReader {
+  readonly #bytes: Uint8Array;
+  readonly #view: DataView;
+
+  constructor(bytes: Uint8Array) {
+    this.#bytes = bytes;
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  }
+
+  bytes(at: number): number {
+    return this.#view.getUint32(at + F.R_BYTES, true);
+  }
+
+  kind(at: number): number {
+    return this.u8(at + F.R_KIND);
+  }
+
+  u8(at: number): number {
+    return this.#bytes[at] as number;
+  }
+
+  u16(at: number): number {
+    return this.#view.getUint16(at, true);
+  }
+
+  u32(at: number): number {
+    return this.#view.getUint32(at, true);
+  }
+
+  f64(at: number): number {
+    return this.#view.getFloat64(at, true);
+  }
+
+  /** Bytes behind their length. */
+  part(at: number): Uint8Array {
+    const length = this.u32(at);
+    return this.#bytes.subarray(at + 4, at + 4 + length);
+  }
+}

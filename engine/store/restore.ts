@@ -1,0 +1,178 @@
+/**
+ * From slots to an engine that goes on: gives every job that was read from the log the state that it had, in the order that it had; and
+ * decides about those whose run ended with the engine before.
+ */
+import { L, type Slot } from '../core/index.js';
+import { release } from '../jobs/dependencies.js';
+import { retain } from '../jobs/endings.js';
+import { finalOf, HAS_DEPENDENCIES, policyOf } from '../jobs/flags.js';
+import { loseRun, makeReady, SUSPECT_LOSSES } from '../jobs/settle.js';
+import { type EngineState, flagsOf, setFlags } from '../state.js';
+import { toReady } from '../upkeep/postponed.js';
+import type { Replay } from './replay.js';
+import { slotAt } from './slot-table.js';
+
+/** What is left to decide once changes are written down again. */
+export interface Unfinished {
+  /** Their run was lost with the engine, in the order in which they'd be claimed. */
+  readonly lost: readonly Slot[];
+  /** Held apart, or released by the last thing that happened. */
+  readonly held: readonly Slot[];
+  /** Removed, and read by nobody any more. */
+  readonly unread: readonly Slot[];
+  readonly finished: readonly Slot[];
+}
+
+/** Everything that has been decided already. Nothing of it is a change. */
+export function restoreStates(state: EngineState, replay: Replay): Unfinished {
+  state.core.setNextNumber(replay.jobNext);
+  const slots = slotsOf(replay);
+  for (const slot of slots) connectAgain(state, replay, slot);
+  for (const slot of slots) nameAgain(state, replay, slot);
+  const by: Slot[][] = Array.from({ length: L.STATES }, () => []);
+  for (const slot of slots) (by[replay.stateOf(slot)] as Slot[]).push(slot);
+  const of = (...states: number[]): Slot[] => states.flatMap((raw) => by[raw] as Slot[]);
+  const finished = inOrderOfEnd(state, of(L.STATE_COMPLETED, L.STATE_FAILED, L.STATE_CANCELLED));
+  for (const slot of finished) finishAgain(state, slot, replay.stateOf(slot));
+  for (const slot of inOrderOfEnd(state, of(L.STATE_REMEMBERED))) rememberAgain(state, slot);
+  for (const slot of inOrderOfEnd(state, of(L.STATE_LINGERING))) {
+    finishAgain(state, slot, finalOf(flagsOf(state, slot)));
+    state.core.wasm.jobLinger(slot, state.core.time(slot, L.S_DUE));
+  }
+  const unread = hideAgain(state, of(L.STATE_GONE));
+  for (const slot of of(L.STATE_DELAYED)) state.core.wasm.jobDelay(slot, state.core.time(slot, L.S_DUE));
+  const held = of(L.STATE_BLOCKED).filter((slot) => {
+    state.core.wasm.jobBlock(slot);
+    return state.core.field(slot, L.S_UNSETTLED) === 0;
+  });
+  const waiting = inOrderOfPlace(replay, of(L.STATE_FREE, L.STATE_WAITING));
+  const lost = inOrderOfPlace(replay, of(L.STATE_ACTIVE));
+  for (const slot of lost) state.core.wasm.jobBlock(slot);
+  return { lost, held: [...held, ...pushAgain(state, replay, waiting)], unread, finished };
+}
+
+function slotsOf({ table }: Replay): Slot[] {
+  const slots: Slot[] = [];
+  for (let page = 0; page < table.pages.length; page++) {
+    const base = table.pages[page]?.base ?? [];
+    for (let index = 0; index < base.length; index++) if (base[index] !== 0) slots.push(slotAt(page, index));
+  }
+  return slots;
+}
+
+// ---- dependencies and ids -------------------------------------------------------------------------------------------------------
+
+function connectAgain(state: EngineState, replay: Replay, slot: Slot): void {
+  const numbers = replay.dependencies.get(slot);
+  if (numbers === undefined) return;
+  const { core } = state;
+  let unsettled = 0;
+  for (let i = numbers.length - 1; i >= 0; i--) {
+    const number = numbers[i] as number;
+    const dependency = core.findNumber(Math.abs(number));
+    if (dependency === 0) continue;
+    const edge = core.wasm.edgeAdd(slot, dependency) >>> 0;
+    if (number > 0 || !mayComplete(replay, state, slot, dependency)) continue;
+    core.wasm.edgeLink(edge);
+    unsettled++;
+  }
+  core.setField(slot, L.S_UNSETTLED, unsettled);
+  setFlags(state, slot, HAS_DEPENDENCIES);
+}
+
+/** What it waited for may have settled after that was written down. */
+function mayComplete(replay: Replay, state: EngineState, dependent: Slot, dependency: Slot): boolean {
+  const raw = replay.stateOf(dependency);
+  if (raw < L.STATE_COMPLETED) return true;
+  return raw === L.STATE_FAILED && policyOf(flagsOf(state, dependent)) === 'wait';
+}
+
+function nameAgain(state: EngineState, replay: Replay, slot: Slot): void {
+  if (!replay.isNamed(slot)) return;
+  if (replay.stateOf(slot) === L.STATE_GONE) {
+    setFlags(state, slot, L.FLAG_CUSTOM_ID); // it has a name, but nobody finds it by that
+    return;
+  }
+  state.core.wasm.jobName(slot);
+  state.queues.at(state.core.field(slot, L.S_QUEUE)).customIds = true;
+}
+
+// ---- states ---------------------------------------------------------------------------------------------------------------------
+
+function inOrderOfEnd({ core }: EngineState, slots: Slot[]): Slot[] {
+  const end = (slot: Slot) => core.time(slot, L.S_FINISHED_ON);
+  return slots.sort((a, b) => end(a) - end(b) || core.number(a) - core.number(b));
+}
+
+/** In the order in which they'd be claimed, were they of one priority. They mostly lie in it. */
+function inOrderOfPlace({ table }: Replay, slots: Slot[]): Slot[] {
+  const seqOf = (slot: Slot) => table.page(slot).seq[table.index(slot)] as number;
+  const inOrder = slots.every((slot, i) => i === 0 || seqOf(slots[i - 1] as Slot) <= seqOf(slot));
+  return inOrder ? slots : slots.sort((a, b) => seqOf(a) - seqOf(b));
+}
+
+function finishAgain({ core }: EngineState, slot: Slot, raw: number): void {
+  const result = core.field(slot, L.S_RESULT);
+  core.setField(slot, L.S_RESULT, 0); // or it would be freed
+  core.wasm.jobFinish(slot, raw, result, core.time(slot, L.S_FINISHED_ON));
+}
+
+function rememberAgain(state: EngineState, slot: Slot): void {
+  const { core } = state;
+  const id = core.field(slot, L.S_PAYLOAD);
+  core.setField(slot, L.S_PAYLOAD, 0);
+  core.wasm.jobRemember(slot, id, core.time(slot, L.S_DUE));
+  state.remembered++;
+}
+
+/** Records that only dependents see. Those that none reads. */
+function hideAgain(state: EngineState, slots: readonly Slot[]): Slot[] {
+  const { core } = state;
+  const unread: Slot[] = [];
+  for (const slot of slots) {
+    finishAgain(state, slot, finalOf(flagsOf(state, slot)) || L.STATE_CANCELLED);
+    if (core.field(slot, L.S_PINS) === 0) unread.push(slot);
+    else core.wasm.jobRemove(slot);
+  }
+  return unread;
+}
+
+/** Puts waiting jobs where they were: those of the head lane before all others. Gives those that run with no other beside them. */
+function pushAgain(state: EngineState, { table }: Replay, slots: readonly Slot[]): Slot[] {
+  const { core } = state;
+  const apart: Slot[] = [];
+  let behind = 0;
+  while (behind < slots.length && isInLane(table, slots[behind] as Slot)) behind++;
+  for (let i = behind - 1; i >= 0; i--) {
+    const slot = slots[i] as Slot;
+    if (core.lost(slot) >= SUSPECT_LOSSES) apart.push(slot);
+    else toReady(state, slot, true);
+  }
+  for (let i = behind; i < slots.length; i++) {
+    const slot = slots[i] as Slot;
+    if (core.lost(slot) >= SUSPECT_LOSSES) apart.push(slot);
+    else toReady(state, slot, false);
+  }
+  for (const slot of apart) core.wasm.jobBlock(slot);
+  return apart;
+}
+
+function isInLane(table: Replay['table'], slot: Slot): boolean {
+  return (table.page(slot).seq[table.index(slot)] as number) < 0;
+}
+
+// ---- decisions ------------------------------------------------------------------------------------------------------------------
+
+/** What becomes of the rest. Each of it is a change, written down like any other. */
+export function decideRest(state: EngineState, { lost, held, unread, finished }: Unfinished): void {
+  const { core } = state;
+  for (const slot of unread) core.wasm.jobRemove(slot);
+  // The first to be claimed comes last to the head.
+  for (let i = lost.length - 1; i >= 0; i--) loseRun(state, lost[i] as Slot);
+  for (const slot of held) {
+    if (core.state(slot) !== L.STATE_BLOCKED || core.field(slot, L.S_UNSETTLED) !== 0) continue;
+    if (core.lost(slot) >= SUSPECT_LOSSES) makeReady(state, slot, true, 'waiting');
+    else release(state, slot);
+  }
+  for (const slot of finished) if (core.state(slot) >= L.STATE_COMPLETED) retain(state, slot);
+}
