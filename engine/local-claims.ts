@@ -143,7 +143,7 @@ export class LocalClaims implements ClaimSource, ReadyListener {
     const opts = state.payloads.opts(core.field(slot, L.S_PAYLOAD));
     const timeoutMs = opts.timeout ?? 0;
     if ((flags & L.FLAG_REPORT_START) !== 0) armTimeout(state, slot, timeoutMs, now);
-    state.journal?.touch(slot, 0);
+    state.journal?.started(slot);
     tell(state, slot, 'active', () => ({ prev: 'waiting' }));
     const job = claimedJob(core, state.payloads, this.#queue.name, slot, opts, ticket);
     if (state.journal?.isSuspect === true) state.journal.afterStart(() => this.#deliverLate(job));

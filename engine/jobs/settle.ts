@@ -159,7 +159,7 @@ function errorRecordOf(error: unknown): ErrorRecord {
 export function runStarted(state: EngineState, slot: Slot): void {
   const { core } = state;
   const started = core.time(slot, L.S_PROCESSED_ON);
-  state.journal?.touch(slot, 0);
+  state.journal?.started(slot);
   if ((flagsOf(state, slot) & L.FLAG_REPORT_START) !== 0) armTimeout(state, slot, timeoutOf(state, slot), started);
   tell(state, slot, 'active', () => ({ prev: 'waiting' }));
 }

@@ -21,7 +21,7 @@ import type { LogHost, LogListener } from './log-host.js';
 import type { QueueRecords } from './queue-records.js';
 import { forgetRecords, type SlotTable } from './slot-table.js';
 
-/** `relaxed`: at most this long, and at most this many changed jobs, before they are handed over. */
+/** What nobody waits for is put off at most this long, and in `relaxed` mode until this many jobs have changed. */
 const RELAXED_MS = 20;
 const RELAXED_JOBS = 5_000;
 /** `relaxed`: changed jobs beyond which adds wait for the log. */
@@ -109,6 +109,8 @@ export class Journal implements LogListener {
   /** Groups of this session that became durable. */
   #count = 0;
   #isScheduled = false;
+  /** A group should be sealed as soon as the log can take one. */
+  #isWanted = false;
   #isHeld = false;
   #cancelTimer: (() => void) | undefined;
 
@@ -140,6 +142,16 @@ export class Journal implements LogListener {
     if (before !== 0) return;
     this.#dirty.push(slot);
     this.#schedule();
+  }
+
+  /** A run has begun: written with whatever else is, or soon. Nobody waits for it. */
+  started(slot: Slot): void {
+    const page = this.table.page(slot);
+    const index = this.table.index(slot);
+    if (page.dirty[index] !== 0) return;
+    page.dirty[index] = CHANGED;
+    this.#dirty.push(slot);
+    this.#scheduleLater();
   }
 
   /** The job has a new place in its level. */
@@ -181,8 +193,14 @@ export class Journal implements LogListener {
   /** A promise that all that has been done so far is durable; undefined when it is, or when nobody was promised that. */
   barrier(): Promise<void> | undefined {
     if (this.error !== undefined) return Promise.reject(this.error);
-    if (this.gates) return this.#newest()?.wait();
-    return this.#dirty.length < BACKLOG_JOBS ? undefined : this.#newest()?.wait();
+    if (this.gates || this.#dirty.length >= BACKLOG_JOBS) return this.#awaited(this.#newest())?.wait();
+    return undefined;
+  }
+
+  /** Somebody waits for that group: it is not put off. */
+  #awaited(group: Gathering | undefined): Gathering | undefined {
+    if (group !== undefined && group === this.#gathering) this.#sealSoon();
+    return group;
   }
 
   /** As `barrier`, for what has been done to one job. */
@@ -191,7 +209,7 @@ export class Journal implements LogListener {
     if (this.error !== undefined) return Promise.reject(this.error);
     const page = this.table.page(slot);
     const index = this.table.index(slot);
-    if (page.dirty[index] !== 0) return this.#gathering.wait();
+    if (page.dirty[index] !== 0) return this.#awaited(this.#gathering)?.wait();
     const last = page.last[index] as number;
     return this.#underway.find(({ number }) => number === last)?.wait();
   }
@@ -209,7 +227,7 @@ export class Journal implements LogListener {
       never?.(this.error);
       return;
     }
-    const newest = this.gates ? this.#newest() : undefined;
+    const newest = this.gates ? this.#awaited(this.#newest()) : undefined;
     if (newest === undefined) {
       told();
       return;
@@ -220,13 +238,9 @@ export class Journal implements LogListener {
 
   /** Runs it when the start of a run is durable, whatever was promised. */
   afterStart(run: () => void): void {
-    const newest = this.error === undefined ? this.#newest() : undefined;
-    if (newest === undefined) {
-      run();
-      return;
-    }
-    newest.after.push(run);
-    if (newest === this.#gathering) this.#sealSoon();
+    const newest = this.error === undefined ? this.#awaited(this.#newest()) : undefined;
+    if (newest === undefined) run();
+    else newest.after.push(run);
   }
 
   /** The newest group that is not durable. */
@@ -242,33 +256,38 @@ export class Journal implements LogListener {
   /** Resolves when all that has been done so far is durable, whatever was promised. */
   async flush(): Promise<void> {
     if (this.error !== undefined) throw this.error;
-    const newest = this.#newest();
-    if (newest === undefined) return;
-    const wait = newest.wait();
-    if (newest === this.#gathering) this.#sealSoon();
-    await wait;
+    await this.#awaited(this.#newest())?.wait();
   }
 
   // ---- groups -----------------------------------------------------------------------------------------------------------------
 
   #schedule(): void {
-    if (!this.#isHeld) {
-      this.#isHeld = true;
-      this.#state.keepAlive.acquire(); // until it is durable
-    }
-    if (this.#isScheduled || this.error !== undefined) return;
+    if (this.#isScheduled) return;
     if (this.gates || this.#dirty.length >= RELAXED_JOBS) {
+      this.#keepAlive();
       this.#sealSoon();
-      return;
-    }
+    } else this.#scheduleLater();
+  }
+
+  #scheduleLater(): void {
+    this.#keepAlive();
+    if (this.#isScheduled) return;
     this.#cancelTimer ??= this.#state.clock.setTimer(() => this.#sealSoon(), RELAXED_MS);
+  }
+
+  /** The process stays until it is durable. */
+  #keepAlive(): void {
+    if (this.#isHeld || this.error !== undefined) return;
+    this.#isHeld = true;
+    this.#state.keepAlive.acquire();
   }
 
   /** At the end of this turn of the event loop, so that all that happens in it is one group. */
   #sealSoon(): void {
     this.#cancelTimer?.();
     this.#cancelTimer = undefined;
-    if (this.#isScheduled) return;
+    this.#isWanted = true;
+    if (this.#isScheduled || this.error !== undefined) return;
     this.#isScheduled = true;
     setImmediate(this.#seal);
   }
@@ -277,7 +296,8 @@ export class Journal implements LogListener {
     this.#isScheduled = false;
     if (!this.hasChanges || this.error !== undefined) return;
     const buffer = this.#host.buffer();
-    if (buffer === undefined) return; // both are under way: `durable` comes back to it
+    if (buffer === undefined) return; // enough is under way: `durable` comes back to it
+    this.#isWanted = false;
     const number = ++this.#sealed;
     const writer = this.#writer;
     writer.begin(buffer, this.#state.core.nextNumber(), this.#seq, this.#state.clock.now());
@@ -364,7 +384,7 @@ export class Journal implements LogListener {
       gathering.done();
     }
     if (this.hasChanges) {
-      if (!this.#isScheduled && (this.gates || this.#cancelTimer === undefined)) this.#sealSoon();
+      if (this.#isWanted) this.#sealSoon();
     } else if (this.#underway.length === 0 && this.#isHeld) {
       this.#isHeld = false;
       this.#state.keepAlive.release();

@@ -3,7 +3,7 @@ import type { MessagePort } from 'node:worker_threads';
 import type { SerialisedError } from '../../client/errors.js';
 
 /** Groups that may be under way: one being made durable, one behind it, so that the log never waits for the engine. */
-export const RING_GROUPS = 2;
+export const RING_GROUPS = 1;
 
 // Words of the control memory (Int32Array).
 /** Grows with every command: what the log's thread sleeps on. */
