@@ -35,6 +35,9 @@ export interface BatchHeader {
   readonly number: number;
 }
 
+/** Bytes of a batch, at most, where the store would take more: a group of some thousand jobs is one, and one commit. */
+export const BATCH_BYTES_MAX = 1024 * 1024;
+
 /** How many batches a group of that many bytes becomes. */
 export function batchesOf(groupBytes: number, batchBytesMax: number): number {
   return Math.max(1, Math.ceil(groupBytes / (batchBytesMax - BATCH_HEADER_BYTES)));

@@ -4,7 +4,7 @@
  * an object of this thread.
  */
 import { StoreError } from '../../client/errors.js';
-import { batchesOf, cutGroup } from './format.js';
+import { BATCH_BYTES_MAX, batchesOf, cutGroup } from './format.js';
 import type { LogSession, LogStore } from './log-store.js';
 
 export interface LogListener {
@@ -53,7 +53,7 @@ export class LocalHost implements LogHost {
   #failed = false;
 
   private constructor(store: LogStore, session: LogSession, bufferBytes: number) {
-    this.batchBytesMax = store.caps.batchBytesMax;
+    this.batchBytesMax = Math.min(store.caps.batchBytesMax, BATCH_BYTES_MAX);
     this.#session = session;
     this.#memory = new SharedArrayBuffer(bufferBytes);
     void session.lost.then((error) => this.#fail(error));

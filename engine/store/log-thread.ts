@@ -7,7 +7,7 @@
  */
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { serialiseError } from '../../client/errors.js';
-import { batchesOf, cutGroup } from './format.js';
+import { BATCH_BYTES_MAX, batchesOf, cutGroup } from './format.js';
 import { LOG_PART } from './log-host.js';
 import type { LogSession, LogStore } from './log-store.js';
 import * as W from './log-wire.js';
@@ -28,7 +28,7 @@ async function main(): Promise<void> {
   const { openStore } = (await import(data.store.url)) as { openStore: (options: unknown) => Promise<LogStore> };
   const store = await openStore(data.store.options);
   const session = await store.open(LOG_PART, data.node);
-  const { batchBytesMax } = store.caps;
+  const batchBytesMax = Math.min(store.caps.batchBytesMax, BATCH_BYTES_MAX);
   say({ kind: 'opened', epoch: Number(session.epoch), batchBytesMax });
   const next = await load(session);
   if (next === undefined) {
