@@ -236,12 +236,19 @@ export class Kit {
     return recorder;
   }
 
-  /** Runs what there is, one at a time, and gives the data in the order of the runs. */
+  /** Runs what there is, one at a time, each after all that the one before led to, and gives the data in the order of the runs. */
   async order(name = 'q'): Promise<unknown[]> {
     const ran: unknown[] = [];
-    const worker = await this.worker((job) => void ran.push(job.data), {}, name);
-    await this.settle();
-    await worker.close();
+    const hand = await this.hand({}, name);
+    for (let next = hand.started.shift(); next !== undefined; next = hand.started.shift()) {
+      ran.push(next.job.data);
+      await hand.worker.pause(true);
+      next.complete();
+      await this.settle();
+      hand.worker.resume();
+      await this.settle();
+    }
+    await hand.worker.close();
     return ran;
   }
 
