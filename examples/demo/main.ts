@@ -1,5 +1,5 @@
 /**
- * npm run demo [folder] [-- --query TEXT --threads N --limit N --passage N --json]
+ * npm run demo [folder] [-- --query TEXT --threads N --limit N --passage N --data DIR --json]
  *
  * Exits with 0 only if every document was embedded exactly once; with 130 after Ctrl-C.
  */
@@ -17,6 +17,7 @@ const USAGE = `npm run demo [folder] [-- options]
   --threads N      worker threads (default: one a core)
   --limit N        documents at most (default: 10000)
   --passage N      divide longer files into passages of N bytes (default: 1600; 0: leave files whole)
+  --data DIR       keep the jobs in that folder: stopped in the middle, even by a crash, the demo goes on there the next time
   --json           print the report as JSON and nothing else`;
 
 const DEFAULT_QUERY = 'wake a thread that waits on shared memory with Atomics.notify';
@@ -38,6 +39,7 @@ function invocationOf(args: readonly string[]): Invocation {
       threads: { type: 'string', default: String(availableParallelism()) },
       limit: { type: 'string', default: '10000' },
       passage: { type: 'string', default: '1600' },
+      data: { type: 'string' },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
@@ -49,6 +51,7 @@ function invocationOf(args: readonly string[]): Invocation {
     threads: wholeNumber('--threads', values.threads, 1),
     documentsMax: wholeNumber('--limit', values.limit, 1),
     passageBytesMax: wholeNumber('--passage', values.passage, 0),
+    dataDir: values.data === undefined ? undefined : resolve(values.data),
     json: values.json,
     help: values.help,
   };
@@ -62,14 +65,15 @@ function wholeNumber(name: string, text: string, min: number): number {
 }
 
 async function main(invocation: Invocation): Promise<number> {
-  const { json, query, folder } = invocation;
+  const { json, query, folder, dataDir } = invocation;
   if (!(await stat(folder).catch(() => undefined))?.isDirectory()) throw new Error(`${folder} is not a folder`);
   const stop = new AbortController();
   process.once('SIGINT', () => stop.abort()); // a second Ctrl-C ends the process at once, as without a handler
   const progress = json ? SILENT : process.stdout.isTTY ? barOn(process.stdout) : linesOn(process.stdout);
   const findings = await runDemo(invocation, stop.signal, progress);
   if (findings === undefined) {
-    console.error('Stopped before the end; the queue is closed.');
+    const next = dataDir === undefined ? '' : ` The same command goes on where it was.`;
+    console.error(`Stopped before the end; the queue is closed.${next}`);
     return STOPPED;
   }
   const report = reportOf(findings);

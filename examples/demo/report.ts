@@ -1,7 +1,8 @@
 /** What a run found, as numbers and as text, and whether every document was embedded exactly once. */
 import { performance } from 'node:perf_hooks';
 import { type Neighbour, nearest } from './collect.js';
-import type { Findings } from './run.js';
+import type { Earlier, Findings } from './run.js';
+import type { EmbedTask } from './tasks.js';
 
 const NEIGHBOURS = 5;
 const PROBLEMS_SHOWN = 10;
@@ -21,6 +22,8 @@ export interface ThreadUse {
 
 export interface Report {
   readonly documents: number;
+  /** Of these, the ones that an earlier run over the same data had embedded. */
+  readonly embeddedEarlier: number;
   readonly files: number;
   readonly textBytes: number;
   readonly threads: number;
@@ -43,12 +46,14 @@ export interface Report {
 }
 
 export function reportOf(findings: Findings): Report {
-  const { walk, ledger, tasks, addedMs, endedMs, urgent, threads } = findings;
+  const { walk, ledger, earlier, addedMs, endedMs, urgent, threads } = findings;
   const seconds = (endedMs - addedMs) / 1000;
+  const tasks = findings.tasks.filter((_, nth) => !earlier[nth]!.isDone);
   const jobs = tasks.length + urgent.length + 1; // and the collect job
   const problems = problemsOf(findings);
   return {
-    documents: tasks.length,
+    documents: findings.tasks.length,
+    embeddedEarlier: findings.tasks.length - tasks.length,
     files: walk.files,
     textBytes: walk.bytes,
     threads,
@@ -58,31 +63,41 @@ export function reportOf(findings: Findings): Report {
     waitingMs: quantilesOf(tasks.map(({ task }) => ledger.firstStartMs[task]! - addedMs)),
     runningMs: quantilesOf(tasks.map(({ task }) => ledger.endMs[task]! - ledger.lastStartMs[task]!)),
     urgentWaitingMs: quantilesOf(urgent.map(({ waitedMs }) => waitedMs)),
-    urgentOvertook: Math.max(...urgent.map(({ overtaken }) => overtaken)),
+    urgentOvertook: Math.max(0, ...urgent.map(({ overtaken }) => overtaken)),
     retries: tasks.reduce((sum, { task }) => sum + ledger.starts[task]! - ledger.completions[task]!, 0),
-    retriesPlanned: tasks.reduce((sum, { failures }) => sum + failures, 0),
+    retriesPlanned: findings.tasks.reduce((sum, one, nth) => sum + failuresLeft(one, earlier[nth]!), 0),
     busy: busyOf(findings),
     residentBytesMax: findings.residentBytesMax,
     heapBytes: process.memoryUsage().heapUsed,
     nearest: nearest(findings.index, findings.queryVector, NEIGHBOURS),
-    embeddedOnce: tasks.filter(({ task }) => ledger.completions[task] === 1).length,
+    embeddedOnce: findings.tasks.filter(
+      ({ task }, nth) => ledger.completions[task]! + (earlier[nth]!.isDone ? 1 : 0) === 1,
+    ).length,
     problems,
   };
 }
 
 /** Judged by what the threads noted in the ledger and by the collected vectors; the queue's own counters are not asked. */
-export function problemsOf({ ledger, tasks, index }: Findings): string[] {
+export function problemsOf({ ledger, tasks, earlier, index }: Findings): string[] {
   const problems: string[] = [];
-  for (const { task, document, failures } of tasks) {
+  for (const [nth, one] of tasks.entries()) {
+    const { task, document } = one;
+    const { isDone } = earlier[nth]!;
     const completions = ledger.completions[task]!;
     const starts = ledger.starts[task]!;
-    if (completions !== 1) problems.push(`${document.name} was embedded ${completions} times`);
-    if (starts !== failures + 1)
-      problems.push(`${document.name} was started ${starts} times, expected ${failures + 1}`);
+    const expected = isDone ? 0 : failuresLeft(one, earlier[nth]!) + 1;
+    if (completions !== (isDone ? 0 : 1))
+      problems.push(`${document.name} was embedded ${completions} times${isDone ? ' more' : ''}`);
+    if (starts !== expected) problems.push(`${document.name} was started ${starts} times, expected ${expected}`);
   }
   if (index.names.length !== tasks.length)
     problems.push(`The index holds ${index.names.length} of ${tasks.length} documents`);
   return problems;
+}
+
+/** How many runs of it are still to fail. */
+function failuresLeft({ failures }: EmbedTask, { isDone, failures: before }: Earlier): number {
+  return isDone ? 0 : Math.max(0, failures - before);
 }
 
 function busyOf({ cpuMs, ledger, addedMs, endedMs }: Findings): Report['busy'] {
@@ -125,6 +140,14 @@ export function textOf(report: Report, query: string): string {
       'documents',
       `${count(report.documents)} from ${count(report.files)} files, ${mebibytes(report.textBytes)} of text`,
     ],
+    ...(report.embeddedEarlier === 0
+      ? []
+      : [
+          ['earlier', `${count(report.embeddedEarlier)} of them had been embedded by an earlier run`] as [
+            string,
+            string,
+          ],
+        ]),
     [
       'jobs',
       `${count(report.jobs)} in ${report.seconds.toFixed(2)} s: ${count(report.jobsPerSecond)} jobs/s on ${report.threads} threads`,

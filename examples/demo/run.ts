@@ -1,8 +1,9 @@
 /** The demo itself: fan out over a folder's documents, answer urgent queries meanwhile, fan in to a search index. */
+import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Engine, type Job, Queue, Worker } from 'flashq';
-import { collector, type SearchIndex } from './collect.js';
+import { buildIndex, collector, type SearchIndex } from './collect.js';
 import { cpuMsOfThreads } from './cpu.js';
 import { type Document, type Walk, walk } from './documents.js';
 import { learnWeights } from './embedding.js';
@@ -23,6 +24,15 @@ export interface Options {
   readonly threads: number;
   readonly documentsMax: number;
   readonly passageBytesMax: number;
+  /** Where the jobs are kept; undefined: in memory, for this run only. */
+  readonly dataDir: string | undefined;
+}
+
+/** What an earlier run over the same data has left of a task. */
+export interface Earlier {
+  readonly isDone: boolean;
+  /** Its runs that failed then. */
+  readonly failures: number;
 }
 
 /** A query embedded while the backlog was being worked off. */
@@ -39,6 +49,8 @@ export interface Findings {
   readonly threads: number;
   readonly ledger: Ledger;
   readonly tasks: readonly EmbedTask[];
+  /** In the order of the tasks. */
+  readonly earlier: readonly Earlier[];
   readonly addedMs: number;
   readonly endedMs: number;
   readonly urgent: readonly UrgentRun[];
@@ -57,6 +69,8 @@ const URGENT_QUERIES = [
   'shared array buffer',
 ];
 const RETRIES = { attempts: 4, backoff: { type: 'exponential', delay: 20, factor: 2, jitter: 0.5 } } as const;
+/** With a folder for the jobs, their results are kept until they are collected, however many there are. */
+const KEPT = { ...RETRIES, removeOnComplete: false } as const;
 const TICK_MS = 50;
 
 /** Undefined when `stop` was raised before the end; everything is closed by then. */
@@ -71,7 +85,7 @@ export async function runDemo(options: Options, stop: AbortSignal, progress: Pro
   const ledger = Ledger.create(tasks.length + URGENT_QUERIES.length + 1);
   learnWeights(await textsOf(sampleOf(found.documents, SAMPLE)), ledger.weights);
 
-  const engine = await Engine.open({});
+  const engine = await Engine.open(options.dataDir === undefined ? {} : { dataDir: options.dataDir });
   const ticking = tick(ledger, tasks.length, progress);
   try {
     return await Promise.race([whenStopped(stop), work(engine, options, found, tasks, ledger, ticking, stop)]);
@@ -101,8 +115,9 @@ async function work(
   });
   let index: SearchIndex | undefined;
   let jobs: Job<Task, Float32Array>[] = [];
+  const names = found.documents.map(({ name }) => name);
   const collect = collector(
-    found.documents.map(({ name }) => name),
+    names,
     () => jobs.map(({ id }) => id),
     (built) => {
       index = built;
@@ -117,9 +132,26 @@ async function work(
 
   const before = cpuMsOfThreads();
   const addedMs = Ledger.nowMs();
-  jobs = await queue.addBulk(tasks.map((data) => ({ name: 'embed', data, opts: RETRIES })));
-  const collecting = await collectQueue.add('collect', { documents: jobs.length }, { depends_on: jobs });
-  const answering = answerMeanwhile(queue, options.query, tasks.length, ledger, AbortSignal.any([stop, over.signal]));
+  // Under ids of their own, so that a job that an earlier run has left is found again, and not added twice.
+  const isKept = options.dataDir !== undefined;
+  const optionsOf = (document: Document) => (isKept ? { ...KEPT, jobId: idOf(document) } : RETRIES);
+  jobs = await queue.addBulk(tasks.map((data) => ({ name: 'embed', data, opts: optionsOf(data.document) })));
+  const earlier = jobs.map(earlierOf);
+  const left = earlier.filter(({ isDone }) => !isDone).length;
+  ticking.begin(jobs.length - left);
+  const collecting = await collectQueue.add(
+    'collect',
+    { documents: jobs.length },
+    { depends_on: jobs, ...(isKept ? { jobId: `collect:${hashOf(jobs)}` } : {}) },
+  );
+  const answering = answerMeanwhile(
+    queue,
+    options.query,
+    left,
+    tasks.length,
+    ledger,
+    AbortSignal.any([stop, over.signal]),
+  );
   const [, urgent] = await Promise.race([broken, Promise.all([collectQueue.finished(collecting), answering])]).finally(
     () => over.abort(),
   );
@@ -131,12 +163,17 @@ async function work(
   const cpuMs = before === undefined || after === undefined ? undefined : { before, after };
   const { runs, queryVector } = urgent;
   const residentBytesMax = ticking.residentBytesMax();
-  if (index === undefined) throw new Error('The collect job ended without an index');
+  // An earlier run has collected already.
+  if (index === undefined) {
+    const vectors = await queue.finished(jobs);
+    index = buildIndex(names, (row) => vectors[row], vectors.length);
+  }
   return {
     walk: found,
     threads,
     ledger,
     tasks,
+    earlier,
     addedMs,
     endedMs,
     urgent: runs,
@@ -151,6 +188,7 @@ async function work(
 async function answerMeanwhile(
   queue: Queue<Task, Float32Array>,
   ownQuery: string,
+  left: number,
   documents: number,
   ledger: Ledger,
   stop: AbortSignal,
@@ -159,13 +197,17 @@ async function answerMeanwhile(
   const queries = [...URGENT_QUERIES, ownQuery];
   let queryVector: Float32Array = new Float32Array();
   for (const [nth, query] of queries.entries()) {
-    const turn = Math.floor((documents * (nth + 1)) / (queries.length + 2));
+    const turn = Math.floor((left * (nth + 1)) / (queries.length + 2));
     while (ledger.completedTotal < turn && !stop.aborted) await pause(2);
     if (stop.aborted) break;
     const task = documents + nth;
-    const overtaken = Math.max(0, documents - ledger.completedTotal);
+    const overtaken = Math.max(0, left - ledger.completedTotal);
     const addedMs = Ledger.nowMs();
-    queryVector = await queue.addAndWait('query', { task, query }, { priority: URGENT_PRIORITY });
+    queryVector = await queue.addAndWait(
+      'query',
+      { task, query },
+      { priority: URGENT_PRIORITY, removeOnComplete: true },
+    );
     const answeredMs = Ledger.nowMs() - addedMs;
     runs.push({ query, waitedMs: ledger.firstStartMs[task]! - addedMs, answeredMs, overtaken });
   }
@@ -196,20 +238,42 @@ async function textsOf(documents: readonly Document[]): Promise<string[]> {
   return texts;
 }
 
+/** Of a job that is there already: whether it has completed, and what it has been through. */
+function earlierOf(job: Job<Task, Float32Array>): Earlier {
+  return { isDone: job.finishedOn !== undefined, failures: job.attemptsMade };
+}
+
+/** A document as it is now: a changed one is another. */
+function idOf({ name, startBytes, lengthBytes }: Document): string {
+  return createHash('sha256').update(`${name}\0${startBytes}\0${lengthBytes}`).digest('hex');
+}
+
+function hashOf(jobs: readonly Job[]): string {
+  const hash = createHash('sha256');
+  for (const { id } of jobs) hash.update(id);
+  return hash.digest('hex');
+}
+
 interface Ticking {
+  /** So many documents are done already. */
+  begin(done: number): void;
   residentBytesMax(): number;
   end(): void;
 }
 
 function tick(ledger: Ledger, documents: number, progress: Progress): Ticking {
   let resident = process.memoryUsage.rss();
+  let before = 0;
   progress.start(documents);
   const once = (): void => {
     resident = Math.max(resident, process.memoryUsage.rss());
-    progress.update(Math.min(documents, ledger.completedTotal));
+    progress.update(Math.min(documents, before + ledger.completedTotal));
   };
   const timer = setInterval(once, TICK_MS);
   return {
+    begin(done) {
+      before = done;
+    },
     residentBytesMax: () => resident,
     end() {
       clearInterval(timer);

@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Report } from '../../examples/demo/report.js';
 
 /** The demo as `npm run demo` starts it, over a folder of our own. */
+const NODE_MODULES = fileURLToPath(new URL('../../node_modules', import.meta.url));
 const MAIN = fileURLToPath(new URL('../../dist/examples/demo/main.js', import.meta.url));
 
 interface Ended {
@@ -70,18 +71,39 @@ describe('the demo', () => {
   });
 
   test('Ctrl-C in the middle closes the queue and ends with 130', async () => {
-    const child = start([
-      fileURLToPath(new URL('../../node_modules', import.meta.url)),
-      '--threads',
-      '1',
-      '--passage',
-      '1000',
-    ]);
+    const child = start([NODE_MODULES, '--threads', '1', '--passage', '1000']);
     child.stdout!.once('data', () => child.kill('SIGINT')); // the first line tells that the work begins
     const { code, err } = await endOf(child);
     expect(err).toContain('Stopped before the end');
     expect(code).toBe(130);
   });
+
+  test.each(['SIGKILL', 'SIGINT'] as const)(
+    'with a folder for its jobs it goes on after %s where it was, and embeds no completed document twice',
+    async (signal) => {
+      const data = join(folder, '..', `flashq-demo-data-${process.pid}-${signal}`);
+      const args = [NODE_MODULES, '--limit', '5000', '--threads', '1', '--passage', '1000', '--data', data];
+      try {
+        const first = start(args);
+        // The second tenth is told: some documents are done, and some are not.
+        first.stdout!.on('data', (text: Buffer) => {
+          if (text.includes('20%')) first.kill(signal);
+        });
+        const { code } = await endOf(first);
+        expect(code).toBe(signal === 'SIGKILL' ? null : 130);
+        const second = await endOf(start([...args, '--json']));
+        expect(second.err).toBe('');
+        const report = JSON.parse(second.out) as Report;
+        expect(report.problems).toEqual([]);
+        expect(report.embeddedOnce).toBe(report.documents);
+        expect(report.embeddedEarlier).toBeGreaterThan(0);
+        const third = await endOf(start([...args, '--json']));
+        expect(JSON.parse(third.out)).toMatchObject({ embeddedEarlier: report.documents, problems: [] });
+      } finally {
+        await rm(data, { recursive: true, force: true });
+      }
+    },
+  );
 
   test.each([
     [['--threads', 'many'], 2, '--threads takes a whole number'],
