@@ -3,7 +3,7 @@
  * Delivery happens in a microtask after something became ready, in turns: after `TURN_JOBS` deliveries the event loop gets a turn, so
  * that handlers that never really wait cannot starve timers and sockets.
  */
-import type { AbortReason, ClaimedJob, ClaimOptions, ClaimSink, ClaimSource, Outcome } from '../client/connection.js';
+import type { AbortReason, ClaimOptions, ClaimSink, ClaimSource, Outcome } from '../client/connection.js';
 import { L, type Slot } from './core/index.js';
 import { claimedJob } from './jobs/claimed.js';
 import { armTimeout, settleLocal } from './jobs/settle.js';
@@ -145,16 +145,9 @@ export class LocalClaims implements ClaimSource, ReadyListener {
     if ((flags & L.FLAG_REPORT_START) !== 0) armTimeout(state, slot, timeoutMs, now);
     state.journal?.started(slot);
     tell(state, slot, 'active', () => ({ prev: 'waiting' }));
-    const job = claimedJob(core, state.payloads, this.#queue.name, slot, opts, ticket);
-    if (state.journal?.isSuspect === true) state.journal.afterStart(() => this.#deliverLate(job));
-    else this.sink.deliver(job);
+    state.journal?.starts?.ofEngine(ticket, core.number(slot), core.field(slot, L.S_STARTED));
+    this.sink.deliver(claimedJob(core, state.payloads, this.#queue.name, slot, opts, ticket));
     return true;
-  }
-
-  /** Its start is durable; meanwhile the worker may have been closed. */
-  #deliverLate(job: ClaimedJob): void {
-    if (this.#closed) this.settle(job.ticket, { kind: 'released' });
-    else this.sink.deliver(job);
   }
 
   /** Whatever lets the queue go on calls `ready`; but for a rate limit it is only the time. */

@@ -37,7 +37,7 @@ export class QueueTable {
   #last: QueueEntry | undefined;
   /** Threads tell of every start, since somebody reads events, or since it must survive. */
   reportStarts = false;
-  #holdStarts = false;
+  #noteStarts = false;
   readonly #byAddress = new Map<QueueAddress, QueueEntry>();
 
   constructor(core: Core, limitBytes: number) {
@@ -70,7 +70,7 @@ export class QueueTable {
       permitFreed: () => {},
     };
     if (this.reportStarts) this.#core.wasm.queueFlags(address, L.QUEUE_REPORT_START, 0);
-    if (this.#holdStarts) this.#core.wasm.queueFlags(address, L.QUEUE_HOLD_START, 0);
+    if (this.#noteStarts) this.#core.wasm.queueFlags(address, L.QUEUE_NOTE_START, 0);
     this.#byName.set(name, entry);
     this.#byAddress.set(address, entry);
     return entry;
@@ -83,12 +83,12 @@ export class QueueTable {
     for (const entry of this.#byName.values()) this.#applyReport(entry);
   }
 
-  /** Sets whether runs on threads begin only when the engine says so, for all queues there are and will be. */
-  setHoldStarts(hold: boolean): void {
-    this.#holdStarts = hold;
-    const flag = L.QUEUE_HOLD_START;
+  /** Sets whether starts on threads are noted in a file, for all queues there are and will be. */
+  setNoteStarts(note: boolean): void {
+    this.#noteStarts = note;
+    const flag = L.QUEUE_NOTE_START;
     for (const { address } of this.#byName.values())
-      this.#core.wasm.queueFlags(address, hold ? flag : 0, hold ? 0 : flag);
+      this.#core.wasm.queueFlags(address, note ? flag : 0, note ? 0 : flag);
   }
 
   /** Sets whether threads report the starts of this queue's jobs for `listener`. */

@@ -29,8 +29,6 @@ export interface RunOwner {
    */
   terminate(slot: Slot): boolean;
   graceMs(slot: Slot): number;
-  /** Lets a run begin that waited for its start to be durable. */
-  begin?(low: number, high: number): void;
   /** Told of reported starts, of completions and of failed attempts, for the events of a Worker whose handler is a file. */
   onStarted?(slot: Slot): void;
   onCompleted?(slot: Slot): void;

@@ -256,8 +256,8 @@ export const Q_RATE_HINT: u32 = 228;
 
 export const QUEUE_PAUSED: u32 = 1;
 export const QUEUE_REPORT_START: u32 = 2;
-/** A run begins when the engine says so, once its start is durable. */
-export const QUEUE_HOLD_START: u32 = 4;
+/** Whoever claims notes the start in a file before the run begins. */
+export const QUEUE_NOTE_START: u32 = 4;
 
 /** Cells of permits and of start times, in one block each. */
 export const LIMIT_SEGMENT_CELLS: u32 = 4000;

@@ -27,8 +27,6 @@ export interface Failure {
 
 /** Lost runs from which on a job runs with no other such job beside it. */
 export const SUSPECT_LOSSES = 2;
-/** Threads read one clock; a thread may lose the processor between reading it and telling of the start. */
-const CLOCKS_APART_MS = 1000;
 /** Failed attempts of which time and message are kept in the dead letter queue. */
 const ATTEMPTS_KEPT = 50;
 
@@ -55,22 +53,11 @@ export function settleEntry(state: EngineState, thread: number, entry: number): 
   if (kind === L.OUTCOME_STARTED) {
     runStarted(state, slot);
     state.owners[thread]?.onStarted?.(slot);
-    if (isHeld(state, core.time(entry, L.E_AT))) holdStart(state, thread, low, high);
     return;
   }
   const value = block === 0 ? undefined : state.payloads.value(block);
   if (block !== 0) core.wasm.blockFree(block);
   settleOther(state, slot, kind, value, core.time(entry, L.E_VALUE), thread);
-}
-
-/** Whether the thread waits for a word before it begins this run, of which it told at that time. */
-function isHeld({ journal }: EngineState, at: number): boolean {
-  return journal !== undefined && at < journal.suspectEnd + CLOCKS_APART_MS && journal.startsWereHeld;
-}
-
-function holdStart(state: EngineState, thread: number, low: number, high: number): void {
-  const owner = state.owners[thread];
-  state.journal?.afterStart(() => owner?.begin?.(low, high));
 }
 
 function settleOther(

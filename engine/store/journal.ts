@@ -20,6 +20,7 @@ import type { Ledger } from './ledger.js';
 import type { LogHost, LogListener } from './log-host.js';
 import type { QueueRecords } from './queue-records.js';
 import { forgetRecords, type SlotTable } from './slot-table.js';
+import type { StartNotes } from './starts.js';
 
 /** What nobody waits for is put off at most this long, and in `relaxed` mode until this many jobs have changed. */
 const RELAXED_MS = 20;
@@ -73,6 +74,7 @@ export interface JournalOptions {
   readonly queues: QueueRecords;
   /** The last value given out. */
   readonly seq: number;
+  readonly startsFile: string | undefined;
   /** Called once, when the log takes nothing more. */
   readonly onFailed: (error: StoreError) => void;
 }
@@ -85,11 +87,10 @@ export class Journal implements LogListener {
   readonly queues: QueueRecords;
   /** Set when the log takes nothing more. */
   error: StoreError | undefined;
-  /** A run begins only once its start is durable: one that ended the engine before could do so again, unseen. */
-  isSuspect = false;
-  /** When that was over, by the engine's clock. */
-  suspectEnd = Number.POSITIVE_INFINITY;
-  startsWereHeld = false;
+  /** Where threads note starts while the engine is careful. */
+  readonly startsFile: string | undefined;
+  /** Where this thread does; only while it is. */
+  starts: StartNotes | undefined;
   readonly #state: EngineState;
   readonly #host: LogHost;
   readonly #onFailed: (error: StoreError) => void;
@@ -122,6 +123,7 @@ export class Journal implements LogListener {
     this.table = options.table;
     this.ledger = options.ledger;
     this.queues = options.queues;
+    this.startsFile = options.startsFile;
     this.#seq = options.seq;
     this.#position = options.position;
     this.#sealed = this.ledger.newest;
@@ -234,13 +236,6 @@ export class Journal implements LogListener {
     }
     newest.after.push(told);
     if (never !== undefined) newest.never.push(never);
-  }
-
-  /** Runs it when the start of a run is durable, whatever was promised. */
-  afterStart(run: () => void): void {
-    const newest = this.error === undefined ? this.#awaited(this.#newest()) : undefined;
-    if (newest === undefined) run();
-    else newest.after.push(run);
   }
 
   /** The newest group that is not durable. */

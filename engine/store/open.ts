@@ -12,10 +12,11 @@ import type { LogStore } from './log-store.js';
 import type { NamedStore, StoreName } from './named-store.js';
 import { Replay } from './replay.js';
 import { decideRest, restoreStates } from './restore.js';
+import { clearStarts, readStarts, StartNotes, startsFile } from './starts.js';
 import { ThreadHost } from './thread-host.js';
 import { watchCore } from './watch.js';
 
-/** After an engine that was not closed: as long as this a run begins only once its start is durable. */
+/** After an engine that was not closed: as long as this every start is noted before it. */
 const SUSPECT_MS = 60_000;
 const STORES = new URL('./named-store.js', import.meta.url).href;
 
@@ -46,7 +47,7 @@ export async function openLog(
   let host: LogHost | undefined;
   try {
     host = await openHost(options, directory?.path);
-    const journal = await read(state, host, options, onFailed);
+    const journal = await read(state, host, options, directory?.path, onFailed);
     return { journal, release };
   } catch (error) {
     await host?.close(10_000).catch(() => {});
@@ -67,6 +68,7 @@ async function read(
   state: EngineState,
   host: LogHost,
   { mode, onProgress }: LogOptions,
+  path: string | undefined,
   onFailed: (error: StoreError) => void,
 ): Promise<Journal> {
   const replay = new Replay(state);
@@ -77,29 +79,42 @@ async function read(
     onProgress?.({ jobs: replay.jobs, bytes });
   });
   for (const queue of state.queues.all()) restoreSettings(state, queue);
-  const unfinished = restoreStates(state, replay);
+  const starts = path === undefined ? undefined : startsFile(path);
+  const noted = starts === undefined || replay.wasClosed ? new Map<number, number>() : readStarts(starts);
+  const unfinished = restoreStates(state, replay, noted);
   const { table, ledger, queues, seq } = replay;
-  const journal = new Journal({ state, host, mode, position, table, ledger, queues, seq, onFailed });
+  const journal = new Journal({
+    state,
+    host,
+    mode,
+    position,
+    table,
+    ledger,
+    queues,
+    seq,
+    startsFile: starts,
+    onFailed,
+  });
   state.journal = journal;
   watchCore(state.core, journal);
   state.queues.setReportStarts(true); // a start is written down, too
-  if (!replay.wasClosed) beSuspicious(state, journal);
   // Durable before anything runs: what ends this engine at once must be seen by the next one.
   journal.note((writer) => writer.opened(host.epoch));
   decideRest(state, unfinished);
   await journal.flush();
+  if (!replay.wasClosed && starts !== undefined) beCareful(state, journal, starts);
   state.alarm.arm();
   return journal;
 }
 
-/** A handler that kills the process in its first microseconds would never get its start into the log: until the time is over starts wait. */
-function beSuspicious(state: EngineState, journal: Journal): void {
-  journal.isSuspect = true;
-  journal.startsWereHeld = true;
-  state.queues.setHoldStarts(true);
+/** The engine before was ended, perhaps by a job: until the time is over, the next one is sure to know which. */
+function beCareful(state: EngineState, journal: Journal, file: string): void {
+  clearStarts(file);
+  journal.starts = new StartNotes(file);
+  state.queues.setNoteStarts(true);
   state.clock.setTimer(() => {
-    journal.isSuspect = false;
-    journal.suspectEnd = state.clock.now();
-    state.queues.setHoldStarts(false);
+    state.queues.setNoteStarts(false);
+    journal.starts?.close();
+    journal.starts = undefined;
   }, SUSPECT_MS);
 }

@@ -23,14 +23,17 @@ export interface Unfinished {
   readonly finished: readonly Slot[];
 }
 
-/** Everything that has been decided already. Nothing of it is a change. */
-export function restoreStates(state: EngineState, replay: Replay): Unfinished {
+/**
+ * Everything that has been decided already. Nothing of it is a change. `noted`: starts that the engine before noted elsewhere, by the
+ * numbers of their jobs: how often these had been started before.
+ */
+export function restoreStates(state: EngineState, replay: Replay, noted: ReadonlyMap<number, number>): Unfinished {
   state.core.setNextNumber(replay.jobNext);
   const slots = slotsOf(replay);
   for (const slot of slots) connectAgain(state, replay, slot);
   for (const slot of slots) nameAgain(state, replay, slot);
   const by: Slot[][] = Array.from({ length: L.STATES }, () => []);
-  for (const slot of slots) (by[replay.stateOf(slot)] as Slot[]).push(slot);
+  for (const slot of slots) (by[stateBefore(state, replay, slot, noted)] as Slot[]).push(slot);
   const of = (...states: number[]): Slot[] => states.flatMap((raw) => by[raw] as Slot[]);
   const finished = inOrderOfEnd(state, of(L.STATE_COMPLETED, L.STATE_FAILED, L.STATE_CANCELLED));
   for (const slot of finished) finishAgain(state, slot, replay.stateOf(slot));
@@ -49,6 +52,13 @@ export function restoreStates(state: EngineState, replay: Replay): Unfinished {
   const lost = inOrderOfPlace(replay, of(L.STATE_ACTIVE));
   for (const slot of lost) state.core.wasm.jobBlock(slot);
   return { lost, held: [...held, ...pushAgain(state, replay, waiting)], unread, finished };
+}
+
+/** As the log has it, unless a start was noted of which the log does not know the end. */
+function stateBefore({ core }: EngineState, replay: Replay, slot: Slot, noted: ReadonlyMap<number, number>): number {
+  const raw = replay.stateOf(slot);
+  if (raw >= L.STATE_COMPLETED || noted.size === 0) return raw;
+  return noted.get(core.number(slot)) === core.field(slot, L.S_STARTED) ? L.STATE_ACTIVE : raw;
 }
 
 function slotsOf({ table }: Replay): Slot[] {

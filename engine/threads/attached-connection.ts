@@ -15,6 +15,7 @@ import { decodePayload, encodePayload } from '../../client/payload.js';
 import { JobIdentity } from '../../client/references.js';
 import { type Block, Core, L } from '../core/index.js';
 import { Payloads } from '../core/payloads.js';
+import { StartNotes } from '../store/starts.js';
 import { VERSION } from '../version.js';
 import { ThreadClaims, type ThreadView } from './thread-claims.js';
 import {
@@ -49,6 +50,7 @@ export class AttachedConnection implements C.Connection, ThreadView {
   readonly core: Core;
   readonly payloads: Payloads;
   readonly memoryLimit: number;
+  readonly starts: StartNotes | undefined;
   /** Told of what is neither an answer nor an event: control of handler threads. */
   onControl: (message: DownMessage) => void = () => {};
   /** Resolves when the port is closed, from whichever side. */
@@ -84,6 +86,7 @@ export class AttachedConnection implements C.Connection, ThreadView {
     this.#handle = handle;
     this.core = Core.join(handle.core);
     this.memoryLimit = handle.memoryLimit;
+    this.starts = handle.startsFile === undefined ? undefined : new StartNotes(handle.startsFile);
     this.payloads = new Payloads(this.core, handle.thread, handle.payloadLimit);
     this.#isTestClock = this.core.u32[L.H_CLOCK_MODE >>> 2] !== 0;
     const [seconds, nanoseconds] = process.hrtime();
@@ -143,9 +146,6 @@ export class AttachedConnection implements C.Connection, ThreadView {
       case 'abort':
         this.#claims.get(message.thread)?.abort(message.low, message.high, message.reason, message.message);
         return;
-      case 'begin':
-        this.#claims.get(message.thread)?.begin(message.low, message.high);
-        return;
       default:
         this.onControl(message);
     }
@@ -165,6 +165,7 @@ export class AttachedConnection implements C.Connection, ThreadView {
     this.#calls.clear();
     for (const claims of this.#claims.values()) claims.fail(error);
     this.#claims.clear();
+    this.starts?.close();
   }
 
   /** Nothing closes the workers of this thread for it: they end with the engine, by its error. */

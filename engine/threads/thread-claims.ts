@@ -4,12 +4,13 @@
  * on. Deliveries come in turns, so that the event loop gets one too.
  */
 import { getHeapStatistics } from 'node:v8';
-import type { AbortReason, ClaimedJob, ClaimSink, ClaimSource, ErrorRecord, Outcome } from '../../client/connection.js';
+import type { AbortReason, ClaimSink, ClaimSource, ErrorRecord, Outcome } from '../../client/connection.js';
 import { toErrorRecord } from '../../client/errors.js';
 import { type Block, type Core, L, type QueueAddress, type Slot } from '../core/index.js';
 import type { Payloads } from '../core/payloads.js';
 import { claimedJob, jobId } from '../jobs/claimed.js';
 import type { Failure } from '../jobs/settle.js';
+import type { StartNotes } from '../store/starts.js';
 
 const TURN_JOBS = 256;
 /** Between two tries to keep a result for which there was no memory. */
@@ -21,6 +22,8 @@ export interface ThreadView {
   readonly core: Core;
   readonly payloads: Payloads;
   readonly memoryLimit: number;
+  /** Of an engine with a data directory: where starts are noted while it is careful. */
+  readonly starts: StartNotes | undefined;
   now(): number;
 }
 
@@ -52,8 +55,6 @@ export class ThreadClaims implements ClaimSource {
   readonly #slots: Slot[] = [];
   readonly #free: number[] = [];
   #kept: Kept[] = [];
-  /** Claimed, but not begun. */
-  readonly #held: ClaimedJob[] = [];
   #credit = 0;
   #isScheduled = false;
   #isParked = false;
@@ -132,22 +133,14 @@ export class ThreadClaims implements ClaimSource {
     this.#turn++;
     this.#delivered = true;
     const opts = payloads.opts(core.field(slot, L.S_PAYLOAD));
-    const job = claimedJob(core, payloads, this.#options.queue, slot, opts, run);
-    // Read after the claim, which has told the engine of the start: it answers every start that it was told while the flag was set.
     const flags = Atomics.load(core.u32, (this.#options.queueAddress + L.Q_FLAGS) >>> 2);
-    if ((flags & L.QUEUE_HOLD_START) === 0) this.#sink.deliver(job);
-    else this.#held.push(job);
+    if ((flags & L.QUEUE_NOTE_START) !== 0) this.#noteStart(slot, run);
+    this.#sink.deliver(claimedJob(core, payloads, this.#options.queue, slot, opts, run));
   }
 
-  /** The engine lets a run begin that waited for its start to be durable. */
-  begin(low: number, high: number): void {
-    const { core } = this.#view;
-    const at = this.#held.findIndex(
-      ({ ticket }) => core.ticketLow(this.#area, ticket) === low && core.ticketHigh(this.#area, ticket) === high,
-    );
-    if (at === -1) return;
-    const [job] = this.#held.splice(at, 1) as [ClaimedJob];
-    if (!this.#isClosed) this.#sink.deliver(job);
+  #noteStart(slot: Slot, run: number): void {
+    const { core, starts } = this.#view;
+    starts?.ofThread(this.#options.thread, run, core.number(slot), core.field(slot, L.S_STARTED));
   }
 
   #nothing(code: number): void {
@@ -341,7 +334,6 @@ export class ThreadClaims implements ClaimSource {
   async close(): Promise<void> {
     this.#isClosed = true;
     clearTimeout(this.#timer);
-    for (const { ticket } of this.#held.splice(0)) this.#end(ticket, L.OUTCOME_RELEASED, 0, 0);
     // Nobody waits for memory any more.
     for (const { run, outcome } of this.#kept) if (!this.#publish(run, outcome)) this.#end(run, L.OUTCOME_FAILED, 0, 0);
     this.#kept = [];

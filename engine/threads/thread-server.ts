@@ -104,10 +104,6 @@ class Member implements RingOwner, RunOwner {
     this.#server.send({ kind: 'abort', thread: this.thread, ...ticket, reason, message });
   }
 
-  begin(low: number, high: number): void {
-    this.#server.send({ kind: 'begin', thread: this.thread, low, high });
-  }
-
   terminate(slot: Slot): boolean {
     return this.#server.onTerminate?.(slot) ?? false;
   }
@@ -196,6 +192,7 @@ export class ThreadServer {
       port: port2,
       payloadLimit: state.limits.payloadBytes,
       memoryLimit: state.limits.memoryBytes,
+      startsFile: state.journal?.startsFile,
       isDurable: state.journal?.gates === true,
       timeBase: state.clock.now() - (seconds * 1000 + nanoseconds / 1e6),
     };

@@ -18,6 +18,8 @@ export interface EngineHandle {
   readonly port: MessagePort;
   readonly payloadLimit: number;
   readonly memoryLimit: number;
+  /** Of an engine with a data directory: the file in which starts are noted while it is careful. */
+  readonly startsFile: string | undefined;
   /** What happens is told only once it is durable. */
   readonly isDurable: boolean;
   /** The engine's clock less the process's high-resolution timer, in ms: both threads then tell the same time. */
@@ -45,8 +47,6 @@ export type DownMessage =
   | { kind: 'fail'; id: number; error: SerialisedError }
   | { kind: 'event'; id: number; body: Uint8Array }
   | { kind: 'abort'; thread: number; low: number; high: number; reason: AbortReason; message: string }
-  /** The start of that run is durable: it may begin. */
-  | { kind: 'begin'; thread: number; low: number; high: number }
   | ControlMessage;
 
 /** From the engine, to a handler thread. */
