@@ -83,8 +83,7 @@ function admitSimple(state: EngineState, queue: QueueEntry, item: AddItem): NewJ
     state.core.wasm.blockFree(block);
     return full(state);
   }
-  start(state, slot, item.opts, now);
-  announce(state, queue, 1);
+  if (start(state, slot, item.opts, now)) announce(state, queue, 1);
   const places = [slot / L.SLOT_BYTES];
   return { first: state.core.number(slot), count: 1, timestamp: item.opts?.timestamp ?? now, places };
 }
@@ -126,8 +125,10 @@ function admitPlain(state: EngineState, queue: QueueEntry, items: readonly AddIt
     else toReadyQuietly(state, slot);
     tellAdded(state, slot, 'waiting');
   }
-  if (!isGated) wasm.queueMark(queue.address, 0);
-  announce(state, queue, places.length);
+  if (!isGated) {
+    wasm.queueMark(queue.address, 0);
+    announce(state, queue, places.length);
+  }
   return {
     first: state.core.number((places[0] as number) * L.SLOT_BYTES),
     count: places.length,
@@ -410,12 +411,12 @@ function compare(state: EngineState, slot: Slot, entry: Entry): void {
   if (Buffer.compare(remembered ? hashOf(mine) : mine, theirs) !== 0) tell(state, slot, 'duplicate:mismatch');
 }
 
-/** Ready, delayed or blocked, as its options and dependencies have it. True when it is ready. */
+/** Ready, delayed or blocked, as its options and dependencies have it. True when it can be claimed at once. */
 function start(state: EngineState, slot: Slot, opts: JobOptions | undefined, now: number): boolean {
   if (opts === undefined) {
     toReadyOnceDurable(state, slot, false);
     tellAdded(state, slot, 'waiting');
-    return true;
+    return state.journal?.gates !== true;
   }
   if ((flagsOf(state, slot) & HAS_DEPENDENCIES) !== 0 && startDependent(state, slot)) return false;
   const delay = opts.delay ?? 0;
@@ -427,7 +428,7 @@ function start(state: EngineState, slot: Slot, opts: JobOptions | undefined, now
   toReadyOnceDurable(state, slot, opts.lifo === true);
   if (opts.ttl !== undefined) state.alarm.arm();
   tellAdded(state, slot, 'waiting');
-  return true;
+  return state.journal?.gates !== true;
 }
 
 /** Blocks a job on its dependencies, or does at once what its policy says of those that failed. False: nothing holds it. */
