@@ -16,10 +16,10 @@ const META_BYTES = 160;
 const EMPTY_ROOT = 0xffff_ffff_ffff_ffffn;
 const PAGE_BYTES_MAX = 65_536;
 /**
- * LMDB doesn't write the last pages of a file when they have become free in the transaction that made them, so a sound file may be a
- * little shorter than its last page says. More than this was cut off.
+ * LMDB doesn't write pages that become free in the transaction that made them, so when they are the last ones, a sound file is a little
+ * shorter than its last page says. More than this was cut off. (Fewer may have been cut off too: then a batch is found to be nonsense.)
  */
-const UNWRITTEN_PAGES_MAX = 64n;
+const UNWRITTEN_PAGES_MAX = 8n;
 /** More than LMDB needs for its readers: it takes a longer lock file as it is. */
 const LOCK_BYTES = 16_384;
 
@@ -107,7 +107,7 @@ async function readMeta(file: FileHandle, offset: number): Promise<Meta | undefi
  * the process; and a lock file gets its place on the disk, or an error. Appended, never written at an offset: a writer still at work may have made the file longer meanwhile.
  */
 async function lengthen(path: string, bytes: number): Promise<void> {
-  const file = await open(path, 'a');
+  const file = await open(path, 'a', 0o600);
   try {
     await file.write(Buffer.alloc(bytes));
   } finally {

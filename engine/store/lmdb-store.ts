@@ -35,6 +35,9 @@ const GROUP_BYTES = 1 << 20;
 const READERS_MAX = 16;
 const BATCH_BYTES_MAX = 64 << 20;
 
+/** Jobs may hold anything: a directory that others may read shows them none. The types of lmdb-js don't know this option. */
+const PRIVATE = { permissionsMode: 0o600 };
+
 type Database = RootDatabase<Buffer, number | symbol>;
 
 export class LmdbStore implements LogStore {
@@ -68,6 +71,7 @@ export class LmdbStore implements LogStore {
 async function openDatabase(path: string): Promise<Database> {
   const { open } = await loadLmdb();
   return open<Buffer, number | symbol>({
+    ...PRIVATE,
     path,
     noSubdir: true,
     encoding: 'binary',

@@ -66,11 +66,11 @@ export function stores({ ack, oneLog = false, place }: StoreHarness): void {
     test('positions follow one another, and pipelined appends resolve in their order', async () => {
       const session = await place().store().open(PART, 'a');
       const resolved: bigint[] = [];
-      const appends = range(0, 500).map(async (n) => {
+      const appends = range(0, 200).map(async (n) => {
         resolved.push(await session.append(batchOf(n)));
       });
       await Promise.all(appends);
-      expect(resolved).toEqual(range(0, 500).map((n) => resolved[0]! + BigInt(n)));
+      expect(resolved).toEqual(range(0, 200).map((n) => resolved[0]! + BigInt(n)));
       await session.close();
     });
 
@@ -106,7 +106,7 @@ export function stores({ ack, oneLog = false, place }: StoreHarness): void {
     test.each([
       ['300 KB', 300 * 1024, 5],
       ['1 MB', 1 << 20, 5],
-      ['1 byte', 1, 3000],
+      ['1 byte', 1, 600],
     ])('batches of %s come back as they were', async (_, bytes, count) => {
       const at = place();
       const session = await at.store().open(PART, 'a');
@@ -228,14 +228,14 @@ export function stores({ ack, oneLog = false, place }: StoreHarness): void {
       const at = place();
       const first = await at.store().open(PART, 'a');
       const positions: bigint[] = [];
-      for (const n of range(0, 700)) positions.push(await first.append(batchOf(n)));
-      await first.truncate(positions[600]!);
-      const after = await first.append(batchOf(700));
+      for (const n of range(0, 400)) positions.push(await first.append(batchOf(n)));
+      await first.truncate(positions[300]!);
+      const after = await first.append(batchOf(400));
       await first.close();
       const second = await at.store().open(PART, 'a');
       const log = await loaded(second);
-      expect(log.positions).toEqual([...positions.slice(600), after]);
-      expect(log.batches).toEqual(range(600, 101).map((n) => batchOf(n)));
+      expect(log.positions).toEqual([...positions.slice(300), after]);
+      expect(log.batches).toEqual(range(300, 101).map((n) => batchOf(n)));
       await second.close();
     });
 
@@ -266,7 +266,7 @@ export function stores({ ack, oneLog = false, place }: StoreHarness): void {
       const at = place();
       const session = await at.store().open(PART, 'a');
       const under: Promise<unknown>[] = [];
-      for (const n of range(0, 1000)) {
+      for (const n of range(0, 300)) {
         const append = session.append(batchOf(n));
         under.push(append);
         if (n % 50 === 49) under.push(append.then((position) => session.truncate(position - 10n)));
@@ -274,7 +274,7 @@ export function stores({ ack, oneLog = false, place }: StoreHarness): void {
       await Promise.all(under);
       await session.close();
       const again = await at.store().open(PART, 'a');
-      expect((await loaded(again)).batches).toEqual(range(989, 11).map((n) => batchOf(n)));
+      expect((await loaded(again)).batches).toEqual(range(289, 11).map((n) => batchOf(n)));
       await again.close();
     });
   });
