@@ -20,6 +20,7 @@ import { Rings } from './threads/rings.js';
 import { ThreadServer } from './threads/thread-server.js';
 import type { EngineHandle } from './threads/wire.js';
 import { Alarm } from './upkeep/alarm.js';
+import { atExit } from './upkeep/at-exit.js';
 import { KeepAlive } from './upkeep/keep-alive.js';
 import { runPostponed } from './upkeep/postponed.js';
 import { Retention } from './upkeep/retention.js';
@@ -46,6 +47,8 @@ export interface EngineStats {
   readonly threads: number;
   /** Events since the engine was opened. */
   readonly events: number;
+  /** Bytes of the log, and of what is needed of it; undefined in memory. */
+  readonly log: { readonly bytes: number; readonly live: number } | undefined;
 }
 
 /**
@@ -106,9 +109,12 @@ export class Engine extends EventEmitter {
     const state = this.#state;
     const { release } = await openLog(state, options, (error) => this.#logFailed(error));
     this.#release = release;
-    const atExit = (): void => void state.journal?.closeSync(EXIT_MS);
-    process.on('exit', atExit);
-    this.#unlisten.push(() => process.removeListener('exit', atExit));
+    this.#unlisten.push(
+      atExit(() => {
+        // With a worker, something may run of which the log does not know yet: that is no orderly end.
+        state.journal?.closeSync(EXIT_MS, state.workers.size === 0 && state.pools.size === 0);
+      }),
+    );
   }
 
   /** Nothing more becomes durable: nobody is told anything any more, and no further job begins. */
@@ -206,7 +212,7 @@ export class Engine extends EventEmitter {
 
   /** Figures of this moment. */
   stats(): EngineStats {
-    const { core, queues, limits, events } = this.#state;
+    const { core, queues, limits, events, journal } = this.#state;
     const names = [...queues.all()];
     let threads = 0;
     for (let thread = L.ENGINE_THREAD + 1; thread < L.THREADS_MAX; thread++) {
@@ -218,6 +224,7 @@ export class Engine extends EventEmitter {
       queues: names.length,
       threads,
       events: events.last,
+      log: journal === undefined ? undefined : { bytes: journal.ledger.bytes, live: journal.ledger.liveBytes },
     };
   }
 

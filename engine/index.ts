@@ -38,6 +38,7 @@ export {
   RateLimitError,
   SagaFailedError,
   StoreError,
+  type StoreFault,
   TimeoutError,
   UnknownDependencyError,
   UnrecoverableError,
@@ -61,6 +62,7 @@ export { Worker, type WorkerEvents } from '../client/worker.js';
 export type { CloseOptions, WorkerOptions } from '../client/worker-options.js';
 export type { AttachedEngine } from './default.js';
 export { Engine, type EngineStats } from './engine.js';
-export type { EngineOptions } from './options.js';
+export type { Durability, EngineOptions } from './options.js';
+export type { LogSession, LogStore } from './store/log-store.js';
 export type { EngineHandle } from './threads/wire.js';
 export { type Clock, SystemClock, TestClock } from './upkeep/clock.js';

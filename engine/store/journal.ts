@@ -444,9 +444,10 @@ export class Journal implements LogListener {
     await this.#host.close(deadlineMs);
   }
 
-  /** For the end of a process, when the event loop has ended already. */
-  closeSync(deadlineMs: number): boolean {
+  /** For the end of a process, when the event loop has ended already. `inOrder`: nothing was running. */
+  closeSync(deadlineMs: number, inOrder: boolean): boolean {
     const end = performance.now() + deadlineMs;
+    if (inOrder) this.#notes.push((writer) => writer.closed());
     while (this.error === undefined && this.hasChanges) {
       this.#seal();
       if (performance.now() > end) return false;
