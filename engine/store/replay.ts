@@ -31,6 +31,8 @@ export class Replay {
   seq = 0;
   jobNext = 1;
   jobs = 0;
+  /** Number of the newest job so far. */
+  #highest = 0;
   readonly #state: EngineState;
   readonly #byId = new Map<number, QueueEntry>();
   /** By page as in the table: state | 16 when it has an id of its own. */
@@ -127,7 +129,9 @@ export class Replay {
   #job(reader: RecordReader, at: number, group: number, position: number): void {
     const number = reader.f64(at + F.J_NUMBER);
     const isBase = reader.kind(at) === F.KIND_JOB_BASE;
-    let slot = this.#state.core.findNumber(number);
+    // Most are of new jobs: looking for those would cost a miss in the cache each.
+    let slot = number > this.#highest ? 0 : this.#state.core.findNumber(number);
+    this.#highest = Math.max(this.#highest, number);
     if (slot === 0) {
       if (!isBase) this.#refuse(position, 'damaged', `it tells of a change of job ${number}, which isn't there`);
       slot = this.#create(reader, at, number, position);
