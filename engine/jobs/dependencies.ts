@@ -165,6 +165,7 @@ export function unlinkAll(state: EngineState, dependent: Slot): void {
   for (let edge = core.field(dependent, L.S_DEPENDENCIES); edge !== 0; edge = core.field(edge, L.D_IN_NEXT))
     core.wasm.edgeUnlink(edge);
   core.setField(dependent, L.S_UNSETTLED, 0);
+  state.journal?.touch(dependent, PART_DEPENDENCIES); // it does not follow from the states: some may be open
 }
 
 function lower(state: EngineState, dependent: Slot): void {

@@ -78,6 +78,7 @@ async function read(
     bytes += batch.length;
     onProgress?.({ jobs: replay.jobs, bytes });
   });
+  replay.end();
   for (const queue of state.queues.all()) restoreSettings(state, queue);
   const starts = path === undefined ? undefined : startsFile(path);
   const noted = starts === undefined || replay.wasClosed ? new Map<number, number>() : readStarts(starts);

@@ -26,7 +26,7 @@ export class Replay {
   readonly queues = new QueueRecords();
   /** Numbers of the dependencies of a slot's job, in order; below 0 for those it waits for. */
   readonly dependencies = new Map<Slot, Float64Array>();
-  /** The engine before was closed in order. True of an empty log, too. */
+  /** The engine before was closed in order: nothing stands behind that. True of an empty log, too. */
   wasClosed = true;
   seq = 0;
   jobNext = 1;
@@ -37,6 +37,12 @@ export class Replay {
   readonly #byId = new Map<number, QueueEntry>();
   /** By page as in the table: state | 16 when it has an id of its own. */
   readonly #targets: Uint8Array[] = [];
+  /**
+   * The log forgets what is oldest, and what replaces it may stand anywhere behind: changes of a job whose first record has been
+   * forgotten are followed by a newer one, or by its end; and a queue's record may come after its jobs. Where they stood.
+   */
+  readonly #orphans = new Map<number, number>();
+  readonly #homeless = new Map<Slot, { readonly queue: number; readonly position: number }>();
   /** A group whose last batch has not come. */
   #parts: Uint8Array[] = [];
   #partsAt = 0;
@@ -66,6 +72,21 @@ export class Replay {
     this.#group(this.#partsAt, whole);
   }
 
+  /**
+   * After the last batch.
+   *
+   * @throws StoreError when something is missing that nothing has replaced.
+   */
+  end(): void {
+    for (const [number, position] of this.#orphans)
+      this.#refuse(position, 'damaged', `it tells of a change of job ${number}, which isn't there`);
+    for (const [slot, { queue, position }] of this.#homeless) {
+      const entry = this.#byId.get(queue);
+      if (entry === undefined) this.#refuse(position, 'damaged', "it holds a job of a queue that isn't there");
+      this.#state.core.setField(slot, L.S_QUEUE, entry.address);
+    }
+  }
+
   #refuse(position: number, reason: 'damaged' | 'version', what: string): never {
     const way =
       reason === 'version'
@@ -77,6 +98,7 @@ export class Replay {
   #group(position: number, bytes: Uint8Array): void {
     const number = this.ledger.newest + 1;
     this.ledger.add(number, position, bytes.length);
+    this.wasClosed = false;
     const reader = new RecordReader(bytes);
     // Queues first: the records of a group are in no order but that of the jobs.
     for (let at = 0; at < bytes.length; at += reader.bytes(at)) {
@@ -104,8 +126,6 @@ export class Replay {
         this.wasClosed = true;
         return;
       case F.KIND_OPENED:
-        this.wasClosed = false;
-        return;
       case F.KIND_QUEUE:
         return;
       default:
@@ -133,7 +153,11 @@ export class Replay {
     let slot = number > this.#highest ? 0 : this.#state.core.findNumber(number);
     this.#highest = Math.max(this.#highest, number);
     if (slot === 0) {
-      if (!isBase) this.#refuse(position, 'damaged', `it tells of a change of job ${number}, which isn't there`);
+      if (!isBase) {
+        if (!this.#orphans.has(number)) this.#orphans.set(number, position);
+        return;
+      }
+      if (this.#orphans.size !== 0) this.#orphans.delete(number);
       slot = this.#create(reader, at, number, position);
     } else this.#exchange(reader, at, slot);
     this.#fields(reader, at, slot);
@@ -143,12 +167,13 @@ export class Replay {
 
   #create(reader: RecordReader, at: number, number: number, position: number): Slot {
     const { core } = this.#state;
-    const queue = this.#byId.get(reader.u32(at + F.J_QUEUE));
-    if (queue === undefined) this.#refuse(position, 'damaged', `job ${number} is of a queue that isn't there`);
+    const id = reader.u32(at + F.J_QUEUE);
+    const queue = this.#byId.get(id);
     const payload = this.#block(reader.part(at + F.JOB_BYTES));
     core.setNextNumber(number);
-    const slot = core.wasm.jobCreate(queue.address, 0, 0, payload, 0, 0) >>> 0;
+    const slot = core.wasm.jobCreate(queue?.address ?? 0, 0, 0, payload, 0, 0) >>> 0;
     if (slot === 0) this.#full();
+    if (queue === undefined) this.#homeless.set(slot, { queue: id, position });
     this.jobs++;
     this.#exchange(reader, at, slot, F.PART_PAYLOAD);
     return slot;
@@ -237,8 +262,10 @@ export class Replay {
 
   #gone(number: number): void {
     const { core } = this.#state;
+    if (this.#orphans.size !== 0) this.#orphans.delete(number);
     const slot = core.findNumber(number);
     if (slot === 0) return; // its base has been forgotten before
+    if (this.#homeless.size !== 0) this.#homeless.delete(slot);
     this.dependencies.delete(slot);
     forgetRecords(this.table, this.ledger, slot);
     core.wasm.jobRemove(slot);
