@@ -87,6 +87,8 @@ export class Journal implements LogListener {
   readonly queues: QueueRecords;
   /** Set when the log takes nothing more. */
   error: StoreError | undefined;
+  /** The engine before was not closed: for a while, starts are noted before they happen. */
+  isCareful = false;
   /** Where threads note starts while the engine is careful. */
   readonly startsFile: string | undefined;
   /** Where this thread does; only while it is. */

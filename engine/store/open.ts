@@ -103,19 +103,25 @@ async function read(
   journal.note((writer) => writer.opened(host.epoch));
   decideRest(state, unfinished);
   await journal.flush();
-  if (!replay.wasClosed && starts !== undefined) beCareful(state, journal, starts);
+  if (!replay.wasClosed) beCareful(state, journal);
   state.alarm.arm();
   return journal;
 }
 
 /** The engine before was ended, perhaps by a job: until the time is over, the next one is sure to know which. */
-function beCareful(state: EngineState, journal: Journal, file: string): void {
+function beCareful(state: EngineState, journal: Journal): void {
+  const { startsFile: file } = journal;
+  journal.isCareful = true;
+  state.clock.setTimer(() => endCare(state, journal), SUSPECT_MS);
+  if (file === undefined) return; // a store of somebody's own: there is no place for notes
   clearStarts(file);
   journal.starts = new StartNotes(file);
   state.queues.setNoteStarts(true);
-  state.clock.setTimer(() => {
-    state.queues.setNoteStarts(false);
-    journal.starts?.close();
-    journal.starts = undefined;
-  }, SUSPECT_MS);
+}
+
+function endCare(state: EngineState, journal: Journal): void {
+  journal.isCareful = false;
+  state.queues.setNoteStarts(false);
+  journal.starts?.close();
+  journal.starts = undefined;
 }

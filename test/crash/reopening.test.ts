@@ -92,10 +92,10 @@ describe('a log that has been shortened', () => {
     let b = await open();
     await fill(b, OLDER);
     b = await reopen(b);
-    expect(b.engine.state.journal?.isSuspect).toBe(true);
+    expect(b.engine.state.journal?.isCareful).toBe(true);
     await b.engine.close();
     b = await open();
-    expect(b.engine.state.journal?.isSuspect).toBe(false);
+    expect(b.engine.state.journal?.isCareful).toBe(false);
   });
 });
 
