@@ -17,7 +17,7 @@ import { Cleaner } from './cleaner.js';
 import * as F from './format.js';
 import { GroupWriter } from './group-writer.js';
 import type { Ledger } from './ledger.js';
-import type { LogHost, LogListener } from './log-host.js';
+import { type LogHost, type LogListener, within } from './log-host.js';
 import type { QueueRecords } from './queue-records.js';
 import { forgetRecords, type SlotTable } from './slot-table.js';
 import type { StartNotes } from './starts.js';
@@ -439,11 +439,15 @@ export class Journal implements LogListener {
   /** After everything that has been done is durable. */
   async close(deadlineMs: number): Promise<void> {
     this.#cleaner.stop();
-    if (this.error === undefined) {
-      this.note((writer) => writer.closed());
-      await this.flush();
+    const end = performance.now() + deadlineMs;
+    try {
+      if (this.error === undefined) {
+        this.note((writer) => writer.closed());
+        await within(this.flush(), deadlineMs);
+      }
+    } finally {
+      await this.#host.close(Math.max(0, end - performance.now()));
     }
-    await this.#host.close(deadlineMs);
   }
 
   /** For the end of a process, when the event loop has ended already. `inOrder`: nothing was running. */

@@ -119,9 +119,25 @@ export class LocalHost implements LogHost {
     return false; // its work needs the event loop, which has ended
   }
 
-  async close(): Promise<void> {
-    await this.#chain;
-    await this.#session.close();
+  async close(deadlineMs: number): Promise<void> {
+    await within(
+      this.#chain.then(() => this.#session.close()),
+      deadlineMs,
+    );
+  }
+}
+
+/** The promise, or a StoreError when it takes longer. */
+export async function within<T>(promise: Promise<T>, deadlineMs: number): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    const message = `The log did not close within ${Math.round(deadlineMs)} ms; what is under way goes on until it has ended`;
+    timer = setTimeout(() => reject(new StoreError(message, { reason: 'io' })), Math.min(deadlineMs, 0x7fffffff));
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 

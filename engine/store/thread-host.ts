@@ -2,7 +2,7 @@
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import { deserialiseError, StoreError } from '../../client/errors.js';
 import { BUFFER_BYTES } from './group-writer.js';
-import { type LogHost, type LogListener, toStoreError } from './log-host.js';
+import { type LogHost, type LogListener, toStoreError, within } from './log-host.js';
 import * as W from './log-wire.js';
 
 const THREAD_FILE = new URL('./log-thread.js', import.meta.url);
@@ -174,17 +174,7 @@ export class ThreadHost implements LogHost {
     Atomics.store(this.#control, W.W_CLOSING, 1);
     this.#ring();
     this.#command({ kind: 'serve' }); // one that is still loading
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<never>((_, reject) => {
-      const message = `The log did not close within ${deadlineMs} ms; its thread goes on until it has`;
-      timer = setTimeout(() => reject(new StoreError(message, { reason: 'io' })), Math.min(deadlineMs, 0x7fffffff));
-    });
-    try {
-      await Promise.race([this.#ended, late]);
-    } finally {
-      clearTimeout(timer);
-      this.#groups.close();
-    }
+    await within(this.#ended, deadlineMs).finally(() => this.#groups.close());
     this.poll();
   }
 }
