@@ -15,6 +15,7 @@ import { announce, type EngineState } from '../state.js';
 import { postponeReach } from '../upkeep/postponed.js';
 import { Cleaner } from './cleaner.js';
 import * as F from './format.js';
+import { Gathering } from './gathering.js';
 import { GroupWriter } from './group-writer.js';
 import type { Ledger } from './ledger.js';
 import { type LogHost, type LogListener, within } from './log-host.js';
@@ -28,40 +29,6 @@ const RELAXED_JOBS = 5_000;
 /** `relaxed`: changed jobs beyond which adds wait for the log. */
 const BACKLOG_JOBS = 50_000;
 const CHANGED = 16;
-
-/** What waits for a group to be durable. */
-class Gathering {
-  /** Jobs that can be claimed then: slot and number in turn. */
-  readonly held: number[] = [];
-  readonly after: (() => void)[] = [];
-  /** What is done instead of what is at the same place of `after`. */
-  readonly never: ((error: Error) => void)[] = [];
-  number = 0;
-  promise: Promise<void> | undefined;
-  #resolve: (() => void) | undefined;
-  #reject: ((error: Error) => void) | undefined;
-
-  wait(): Promise<void> {
-    if (this.promise === undefined) {
-      this.promise = new Promise((resolve, reject) => {
-        this.#resolve = resolve;
-        this.#reject = reject;
-      });
-      this.promise.catch(() => {}); // whoever waits for it hears of it
-    }
-    return this.promise;
-  }
-
-  done(): void {
-    for (let i = 0; i < this.after.length; i++) (this.after[i] as () => void)();
-    this.#resolve?.();
-  }
-
-  fail(error: Error): void {
-    for (const tell of this.never) tell(error);
-    this.#reject?.(error);
-  }
-}
 
 export interface JournalOptions {
   readonly state: EngineState;
