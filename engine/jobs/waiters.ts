@@ -181,6 +181,10 @@ interface Page {
   count: number;
 }
 
+function newPage(): Page {
+  return { waits: new Array(PAGE_SLOTS).fill(undefined), indices: new Array(PAGE_SLOTS).fill(0), count: 0 };
+}
+
 /** Further waits for a job beside the first. */
 interface Other {
   readonly wait: Wait;
@@ -189,6 +193,8 @@ interface Other {
 
 export class Waiters {
   readonly #pages: (Page | undefined)[] = [];
+  /** The page that was emptied last: to make one takes longer than the rest of a wait, and slots are used in turn. */
+  #spare: Page | undefined;
   readonly #others = new Map<number, Other[]>();
   /** What `next` has found. */
   wait!: Wait;
@@ -208,7 +214,8 @@ export class Waiters {
     let page = this.#pages[at];
     if (page === undefined) {
       while (this.#pages.length < at) this.#pages.push(undefined);
-      page = { waits: new Array(PAGE_SLOTS).fill(undefined), indices: new Array(PAGE_SLOTS).fill(0), count: 0 };
+      page = this.#spare ?? newPage();
+      this.#spare = undefined;
       this.#pages[at] = page;
     }
     const slot = place & (PAGE_SLOTS - 1);
@@ -249,9 +256,9 @@ export class Waiters {
       return;
     }
     page.waits[slot] = undefined;
-    // The last page stays: the next wait is likely to need it.
-    if (--page.count === 0 && place >>> PAGE_SHIFT !== this.#pages.length - 1) {
+    if (--page.count === 0) {
       this.#pages[place >>> PAGE_SHIFT] = undefined;
+      this.#spare = page;
     }
   }
 

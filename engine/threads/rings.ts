@@ -141,12 +141,13 @@ export class Rings {
     this.#schedule();
   }
 
-  /** Threads of this queue have been woken: makes sure that one of them really runs. */
+  /** Threads of this queue have been woken: makes sure that one of them really runs, if there is another to wake in its place. */
   watchWoken(queue: QueueAddress): void {
     if (this.#watched !== undefined) {
       this.#watched.add(queue);
       return;
     }
+    if (this.#countOf(queue, L.PARK_PARKED) === 0) return; // who parks from now on looks for jobs first
     this.#watched = new Set([queue]);
     setTimeout(this.#checkWoken, WOKEN_MS).unref();
   }
@@ -154,14 +155,21 @@ export class Rings {
   readonly #checkWoken = (): void => {
     const queues = this.#watched ?? [];
     this.#watched = undefined;
-    const core = this.#core;
+    const { wasm } = this.#core;
     for (const queue of queues) {
-      if (core.wasm.heapMayHave(queue) === 0) continue;
-      let stuck = 0;
-      for (const { thread, queue: claimed } of this.#owners) {
-        if (claimed === queue && Atomics.load(core.i32, core.parkIndex(thread)) === L.PARK_WOKEN) stuck++;
-      }
-      if (stuck !== 0 && core.wasm.wakeQueue(queue, stuck) !== 0) this.watchWoken(queue);
+      if (wasm.heapMayHave(queue) === 0) continue;
+      const stuck = this.#countOf(queue, L.PARK_WOKEN);
+      if (stuck !== 0 && wasm.wakeQueue(queue, stuck) !== 0) this.watchWoken(queue);
     }
   };
+
+  /** How many threads that claim from this queue have that park word. */
+  #countOf(queue: QueueAddress, word: number): number {
+    const core = this.#core;
+    let count = 0;
+    for (const { thread, queue: claimed } of this.#owners) {
+      if (claimed === queue && Atomics.load(core.i32, core.parkIndex(thread)) === word) count++;
+    }
+    return count;
+  }
 }
