@@ -196,10 +196,22 @@ export class Queue<Data = any, Result = any, Name extends string = string> exten
    * @example
    * const size = await queue.addAndWait('resize', { file: 'a.png' }, { priority: 10 }, { timeout: 5000 });
    */
-  async addAndWait(name: Name, data: Data, opts?: AddOptions, wait?: WaitOptions): Promise<Result> {
-    const item = this.#item(name, data, opts);
-    const timeout = waitTimeout(wait);
-    const connection = this.link.now ?? (await this.link.ready());
+  addAndWait(name: Name, data: Data, opts?: AddOptions, wait?: WaitOptions): Promise<Result> {
+    let item: AddItem;
+    let timeout: number | undefined;
+    try {
+      item = this.#item(name, data, opts);
+      timeout = waitTimeout(wait);
+    } catch (error) {
+      return rejected(error);
+    }
+    const connection = this.link.now;
+    if (connection === undefined) return this.#addAndWaitLater(item, timeout);
+    return connection.addAndWait(this.name, item, { timeout }) as Promise<Result>;
+  }
+
+  async #addAndWaitLater(item: AddItem, timeout: number | undefined): Promise<Result> {
+    const connection = await this.link.ready();
     return (await connection.addAndWait(this.name, item, { timeout })) as Result;
   }
 

@@ -74,9 +74,14 @@ export class InProcessConnection implements C.Connection {
     return answers;
   }
 
-  async addAndWait(queue: string, item: C.AddItem, opts: { timeout?: number | undefined }): Promise<unknown> {
-    const answers = admit(this.state, this.#writable(queue), [item], false);
-    return awaitAdded(this.state, queue, answers, opts.timeout);
+  /** Not `async`: that would be another promise, and three turns of the microtask queue, for every job. */
+  addAndWait(queue: string, item: C.AddItem, opts: { timeout?: number | undefined }): Promise<unknown> {
+    try {
+      const answers = admit(this.state, this.#writable(queue), [item], false);
+      return awaitAdded(this.state, queue, answers, opts.timeout);
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   finished(
