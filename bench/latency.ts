@@ -6,8 +6,14 @@ import { Engine, Queue, Worker } from 'flashq';
 import { type Case, hashOf, hashOfIds, type Part, quantileOf, type Sample, type Settings } from './harness.js';
 import { ACKNOWLEDGED, ENDED_AT_WORD, STAMP_BYTES, WAKE } from './wake-thread.js';
 
+type Place = 'thread' | 'in process';
+
 const QUEUE = 'latency';
+const BARE = 'bare waitAsync wake of a thread, p50';
 const GAP_MS = 2; // both threads are parked again by then
+/** Run before anything is measured, so that the compiler is through with what a service that has been up for a while has compiled. */
+const WARMING_JOBS = 20_000;
+const WARMING_IN_FLIGHT = 100;
 
 export interface StampedJob {
   readonly id: number;
@@ -34,7 +40,15 @@ async function sampled(samples: number, wakeUp: (id: number) => Promise<Stamp>):
   return { value: quantileOf(micros, 0.5), count: samples, hash, more: { p99: quantileOf(micros, 0.99) } };
 }
 
-async function bareCase(samples: number): Promise<Case> {
+/** Many, one after the other in some lines at once. */
+async function warmUp(count: number, inFlight: number, once: () => Promise<unknown>): Promise<void> {
+  const line = async (): Promise<void> => {
+    for (let nth = 0; nth < count / inFlight; nth++) await once();
+  };
+  await Promise.all(Array.from({ length: inFlight }, line));
+}
+
+async function bareCase(samples: number, warming: number): Promise<Case> {
   const shared = new SharedArrayBuffer(STAMP_BYTES);
   const words = new Int32Array(shared);
   const stamps = new Float64Array(shared);
@@ -48,8 +62,9 @@ async function bareCase(samples: number): Promise<Case> {
     if (async) await value;
     return { id, startedNs: stamps[ENDED_AT_WORD]! };
   };
+  await warmUp(warming, 1, () => wakeUp(0));
   return {
-    name: 'bare waitAsync wake of a thread, p50',
+    name: BARE,
     unit: 'µs',
     expected: { count: samples, hash: hashOfIds(samples) },
     once: () => sampled(samples, wakeUp),
@@ -59,7 +74,12 @@ async function bareCase(samples: number): Promise<Case> {
   };
 }
 
-async function jobCase(place: 'thread' | 'in process', samples: number): Promise<Case> {
+interface Opened {
+  readonly queue: Queue<StampedJob, Stamp>;
+  close(): Promise<void>;
+}
+
+async function open(place: Place): Promise<Opened> {
   const engine = await Engine.open({});
   const queue = new Queue<StampedJob, Stamp>(QUEUE, { connection: engine });
   const worker =
@@ -76,14 +96,36 @@ async function jobCase(place: 'thread' | 'in process', samples: number): Promise
           },
         );
   await queue.addAndWait('stamp', { id: 0 }); // the thread is up and has loaded its file
+  const close = async (): Promise<void> => {
+    await worker.close();
+    await engine.close();
+  };
+  return { queue, close };
+}
+
+async function jobCase(place: Place, samples: number, warming: number): Promise<Case> {
+  const { queue, close } = await open(place);
+  await warmUp(warming, WARMING_IN_FLIGHT, () => queue.addAndWait('stamp', { id: 0 }));
   return {
     name: `add to handler's start, ${place}, p50`,
     unit: 'µs',
     expected: { count: samples, hash: hashOfIds(samples) },
     once: () => sampled(samples, (id) => queue.addAndWait('stamp', { id })),
-    close: async () => {
-      await worker.close();
-      await engine.close();
+    close,
+  };
+}
+
+/** The first jobs of an engine and of its thread: nothing in them has been compiled yet. */
+async function newCase(samples: number): Promise<Case> {
+  return {
+    name: "add to handler's start, new thread, p50",
+    unit: 'µs',
+    expected: { count: samples, hash: hashOfIds(samples) },
+    once: async () => {
+      const { queue, close } = await open('thread');
+      const sample = await sampled(samples, (id) => queue.addAndWait('stamp', { id }));
+      await close();
+      return sample;
     },
   };
 }
@@ -92,14 +134,28 @@ const latencyPart: Part = {
   name: 'latency',
   async open({ quick }) {
     const samples = quick ? 5 : 300;
-    const bare = await bareCase(samples);
-    const inProcess = await jobCase('in process', samples);
-    const thread = await jobCase('thread', samples);
+    const warming = quick ? 100 : WARMING_JOBS;
+    const bare = await bareCase(samples, warming);
+    const inProcess = await jobCase('in process', samples, warming);
+    const thread = await jobCase('thread', samples, warming);
     return {
       name: 'latency',
       cases: [bare, thread, inProcess],
       targets: [{ of: inProcess.name, atMost: 20 }],
-      ratios: [{ of: thread.name, to: bare.name, label: 'start in a thread ÷ bare wake', atMost: 1.5 }],
+      ratios: [{ of: thread.name, to: BARE, label: 'start in a thread ÷ bare wake', atMost: 1.5 }],
+    };
+  },
+};
+
+const newLatencyPart: Part = {
+  name: 'latency-new',
+  async open({ quick }) {
+    const samples = quick ? 5 : 300;
+    const thread = await newCase(samples);
+    return {
+      name: 'latency-new',
+      cases: [await bareCase(samples, 0), thread],
+      ratios: [{ of: thread.name, to: BARE, label: 'start in a new thread ÷ bare wake' }],
     };
   },
 };
@@ -138,4 +194,4 @@ const idlePart: Part = {
   open: async (settings) => ({ name: 'idle', warmups: 0, repetitions: 5, cases: [await idleCase(settings)] }),
 };
 
-export const latencyParts: readonly Part[] = [latencyPart, idlePart];
+export const latencyParts: readonly Part[] = [latencyPart, newLatencyPart, idlePart];
