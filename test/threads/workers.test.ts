@@ -271,3 +271,12 @@ test('many Workers of one queue share its jobs, each once', async () => {
     expect(board[100 + i]! + here).toBe(1);
   }
 });
+
+test('a job does not wait for the parked thread that was woken for it and can not run: another takes it', async () => {
+  const { queue } = await start('tasks.js', { threads: 2, concurrency: 2 });
+  await queue.addAndWait('blocksAfter', { started: 0, gate: 1 });
+  await reached(0, 1);
+  for (let nth = 0; nth < 10; nth++) expect(await queue.addAndWait('echo', nth)).toBe(nth);
+  expect(board[1]).toBe(0); // it is still blocked
+  open(1);
+});

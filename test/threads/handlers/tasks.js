@@ -50,6 +50,18 @@ const tasks = {
     while (true);
   },
 
+  /** Ends, and once its thread has parked lets it do nothing else until `gate` is opened. */
+  blocksAfter({ data: { started, gate } }) {
+    const block = (turns) => {
+      if (turns > 0) setImmediate(block, turns - 1);
+      else {
+        count(started);
+        Atomics.wait(board, gate, 0);
+      }
+    };
+    setImmediate(block, 1000);
+  },
+
   async exits({ data: { started, code = 3 } }) {
     if (started !== undefined) count(started);
     process.exit(code);
