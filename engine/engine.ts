@@ -273,8 +273,9 @@ export class Engine extends EventEmitter {
     state.retention.stop();
     try {
       await state.journal?.close(LOG_CLOSE_MS);
-      await this.#release?.();
     } finally {
+      // Not while its thread is still at work on the log.
+      if (state.journal?.isClosed === true) await this.#release?.();
       this.#stop();
       this.emit('closed');
     }

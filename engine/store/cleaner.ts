@@ -7,45 +7,72 @@ import * as F from './format.js';
 import type { Journal } from './journal.js';
 import { type Page, slotAt } from './slot-table.js';
 
-/** The log may be half as long again as what is needed of it, and this much. With what is being rewritten: 2.5 times and 64 MB. */
-const SLACK = 1.5;
-const SLACK_BYTES = 32 * 1024 * 1024;
-/** Rewritten in one group. */
-const STEP_BYTES = 256 * 1024;
 /** Slots looked at in one step: some 50 µs. */
 const STEP_SLOTS = 50_000;
-/** The log is told to forget when that many groups, or bytes, can go. */
-const FORGET_GROUPS = 64;
+
+export interface CleaningLimits {
+  /** The log may be half as long again as what is needed of it, and this much. With what is being rewritten: 2.5 times and 64 MB. */
+  readonly slack: number;
+  readonly slackBytes: number;
+  /** Rewritten in one group. */
+  readonly stepBytes: number;
+  /** The log is told to forget when that many groups can go. */
+  readonly forgetGroups: number;
+}
+
+const LIMITS: CleaningLimits = { slack: 1.5, slackBytes: 32 << 20, stepBytes: 256 * 1024, forgetGroups: 64 };
+
+/** What it needs of a journal. */
+export type Cleanable = Pick<Journal, 'ledger' | 'table' | 'queues' | 'touch' | 'forget' | 'changesGroup'>;
 
 export class Cleaner {
-  readonly #journal: Journal;
+  readonly #journal: Cleanable;
   /** What lies before that group is being rewritten; 0 = nothing. */
   #target = 0;
   #page = 0;
   #index = 0;
+  /** Groups before this one can go once the group `#goesWith` is durable: a newer group may have superseded what lies in them. */
+  #goesBefore = 0;
+  #goesWith = 0;
   #position = 0;
   #forgotten = 0;
   #isStopped = false;
+  readonly #limits: CleaningLimits;
 
-  constructor(journal: Journal) {
+  constructor(journal: Cleanable, limits: CleaningLimits = LIMITS) {
     this.#journal = journal;
+    this.#limits = limits;
   }
 
   /** After a commit: forgets what can go, and does the next step of a cleaning, if there is one. */
   step(durable: number): void {
     const { ledger } = this.#journal;
     if (this.#isStopped) return;
-    const position = ledger.trim(durable);
-    if (position !== 0) this.#position = position;
-    if (this.#position !== 0 && ledger.oldest - this.#forgotten >= FORGET_GROUPS) this.#forget();
+    const { slack, slackBytes, forgetGroups } = this.#limits;
+    this.#drop(durable);
+    if (this.#position !== 0 && ledger.oldest - this.#forgotten >= forgetGroups) this.#forget();
     if (this.#target === 0) {
-      if (ledger.bytes <= ledger.liveBytes * SLACK + SLACK_BYTES) return;
+      if (ledger.bytes <= ledger.liveBytes * slack + slackBytes) return;
       this.#target = ledger.middle();
       this.#page = 0;
       this.#index = 0;
       this.#journal.queues.renew(this.#target);
     }
     this.#sweep();
+  }
+
+  /** What nobody needs goes when that nobody needs it is durable. */
+  #drop(durable: number): void {
+    const { ledger, changesGroup } = this.#journal;
+    if (this.#goesBefore === 0) {
+      const needed = ledger.oldestNeeded(durable);
+      if (needed === ledger.oldest) return;
+      this.#goesBefore = needed;
+      this.#goesWith = changesGroup;
+    }
+    if (this.#goesWith > durable) return;
+    this.#position = ledger.drop(this.#goesBefore);
+    this.#goesBefore = 0;
   }
 
   #forget(): void {
@@ -58,7 +85,7 @@ export class Cleaner {
   #sweep(): void {
     const { pages } = this.#journal.table;
     let bytes = 0;
-    for (let seen = 0; seen < STEP_SLOTS && bytes < STEP_BYTES; seen++) {
+    for (let seen = 0; seen < STEP_SLOTS && bytes < this.#limits.stepBytes; seen++) {
       const page = pages[this.#page];
       if (page === undefined || this.#index === page.base.length) {
         if (this.#page >= pages.length) {

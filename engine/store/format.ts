@@ -11,20 +11,20 @@ export const FORMAT_VERSION = 1;
 // ---- batches ------------------------------------------------------------------------------------------------------------------
 
 /** "fqB1" */
-const BATCH_MAGIC = 0x31427166;
-const B_MAGIC = 0;
-const B_VERSION = 4;
-const B_FLAGS = 6;
-/** Of everything behind it. */
-const B_CRC = 8;
-const B_BYTES = 12;
-const B_EPOCH = 16;
-const B_NUMBER = 24;
+export const BATCH_MAGIC = 0x31427166;
+export const B_MAGIC = 0; // u32
+/** Of everything behind it, so that no bit of a batch can change unseen. */
+export const B_CRC = 4; // u32
+export const B_VERSION = 8; // u16
+export const B_FLAGS = 10; // u16
+export const B_BYTES = 12; // u32: behind the header
+export const B_EPOCH = 16; // f64
+export const B_NUMBER = 24; // f64
 export const BATCH_HEADER_BYTES = 32;
 
 /** The first, and the last, of a group. */
-const BATCH_FIRST = 1;
-const BATCH_LAST = 2;
+export const BATCH_FIRST = 1;
+export const BATCH_LAST = 2;
 
 export interface BatchHeader {
   readonly isFirst: boolean;
@@ -64,30 +64,42 @@ export function cutGroup(
     batch.writeUInt32LE(content.length, B_BYTES);
     batch.writeDoubleLE(epoch, B_EPOCH);
     batch.writeDoubleLE(firstNumber + nth, B_NUMBER);
-    batch.writeUInt32LE(crc32(batch.subarray(B_BYTES)), B_CRC);
-    append(batch);
+    append(seal(batch));
   }
 }
 
-/** What is wrong with a batch, for a message; `version`: it may be right, but is of a newer kind. */
-export type BatchFault = { readonly kind: 'damaged' | 'version'; readonly what: string };
+/** Gives a batch its checksum. */
+export function seal(batch: Buffer): Buffer {
+  batch.writeUInt32LE(crc32(batch.subarray(B_VERSION)), B_CRC);
+  return batch;
+}
+
+/**
+ * What is wrong with a batch, for a message. `torn`: it has a beginning only, as a crash leaves the last one in a store that can't keep
+ * all of it or nothing. `version`: it is as it was written, by a newer flashQ.
+ */
+export interface BatchFault {
+  readonly kind: 'torn' | 'damaged' | 'version';
+  readonly what: string;
+}
 
 /** The header of a batch that is whole, or what is wrong with it. `number`: where it was found. */
 export function readBatch(batch: Uint8Array, number: number): BatchHeader | BatchFault {
+  if (batch.length < BATCH_HEADER_BYTES) return shortFault(batch);
   const view = new DataView(batch.buffer, batch.byteOffset, batch.length);
-  if (batch.length < BATCH_HEADER_BYTES) return { kind: 'damaged', what: `it has only ${batch.length} bytes` };
-  if (view.getUint32(B_MAGIC, true) !== BATCH_MAGIC)
-    return { kind: 'damaged', what: 'it does not begin as a batch does' };
+  if (view.getUint32(B_MAGIC, true) !== BATCH_MAGIC) return damagedBatch('it does not begin as a batch does');
+  const bytes = view.getUint32(B_BYTES, true);
+  const held = batch.length - BATCH_HEADER_BYTES;
+  if (bytes !== held) {
+    const what = `it should hold ${bytes} bytes, and holds ${held}`;
+    return bytes < held || isWholeWith(batch, held) ? damagedBatch(what) : { kind: 'torn', what };
+  }
+  if (view.getUint32(B_CRC, true) !== crc32(batch.subarray(B_VERSION))) return damagedBatch('its checksum is wrong');
   const version = view.getUint16(B_VERSION, true);
   if (version > FORMAT_VERSION)
     return { kind: 'version', what: `it is of version ${version}; this flashQ reads up to ${FORMAT_VERSION}` };
-  const bytes = view.getUint32(B_BYTES, true);
-  if (bytes !== batch.length - BATCH_HEADER_BYTES)
-    return { kind: 'damaged', what: `it should hold ${bytes} bytes, and holds ${batch.length - BATCH_HEADER_BYTES}` };
-  if (view.getUint32(B_CRC, true) !== crc32(batch.subarray(B_BYTES)))
-    return { kind: 'damaged', what: 'its checksum is wrong' };
   if (view.getFloat64(B_NUMBER, true) !== number)
-    return { kind: 'damaged', what: `it is number ${view.getFloat64(B_NUMBER, true)}` };
+    return damagedBatch(`it is number ${view.getFloat64(B_NUMBER, true)}`);
   const flags = view.getUint16(B_FLAGS, true);
   return {
     isFirst: (flags & BATCH_FIRST) !== 0,
@@ -95,6 +107,23 @@ export function readBatch(batch: Uint8Array, number: number): BatchHeader | Batc
     epoch: view.getFloat64(B_EPOCH, true),
     number,
   };
+}
+
+function damagedBatch(what: string): BatchFault {
+  return { kind: 'damaged', what };
+}
+
+function shortFault(batch: Uint8Array): BatchFault {
+  const what = `it has only ${batch.length} bytes`;
+  const isBeginning = batch.every((byte, at) => at >= B_CRC || byte === ((BATCH_MAGIC >>> (at * 8)) & 255));
+  return { kind: isBeginning ? 'torn' : 'damaged', what };
+}
+
+/** Whether only the length is wrong: then nothing has been torn off, and what was acknowledged must not be taken for unfinished. */
+function isWholeWith(batch: Uint8Array, bytes: number): boolean {
+  const copy = Buffer.from(batch);
+  copy.writeUInt32LE(bytes, B_BYTES);
+  return copy.readUInt32LE(B_CRC) === crc32(copy.subarray(B_VERSION));
 }
 
 // ---- records ------------------------------------------------------------------------------------------------------------------

@@ -54,6 +54,8 @@ export class Journal implements LogListener {
   readonly queues: QueueRecords;
   /** Set when the log takes nothing more. */
   error: StoreError | undefined;
+  /** Nothing is under way any more, nor will be. */
+  isClosed = false;
   /** The engine before was not closed: for a while, starts are noted before they happen. */
   isCareful = false;
   /** Where threads note starts while the engine is careful. */
@@ -157,6 +159,11 @@ export class Journal implements LogListener {
 
   get hasChanges(): boolean {
     return this.#dirty.length !== 0 || this.#gone.length !== 0 || this.#notes.length !== 0 || this.queues.hasChanges;
+  }
+
+  /** The newest group in which something that has been done so far is written, or will be. */
+  get changesGroup(): number {
+    return this.#sealed + (this.hasChanges ? 1 : 0);
   }
 
   // ---- what waits for it ------------------------------------------------------------------------------------------------------
@@ -403,17 +410,24 @@ export class Journal implements LogListener {
 
   // ---- the end ----------------------------------------------------------------------------------------------------------------
 
-  /** After everything that has been done is durable. */
+  /**
+   * After everything that has been done is durable, or can't be any more. Rejects when it can't, or when all that takes longer than
+   * `deadlineMs`; then it goes on by itself.
+   */
   async close(deadlineMs: number): Promise<void> {
     this.#cleaner.stop();
-    const end = performance.now() + deadlineMs;
+    await within(this.#end(deadlineMs), deadlineMs);
+  }
+
+  async #end(deadlineMs: number): Promise<void> {
     try {
       if (this.error === undefined) {
         this.note((writer) => writer.closed());
-        await within(this.flush(), deadlineMs);
+        await this.flush();
       }
     } finally {
-      await this.#host.close(Math.max(0, end - performance.now()));
+      await this.#host.close(deadlineMs);
+      this.isClosed = true;
     }
   }
 

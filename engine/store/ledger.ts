@@ -51,22 +51,25 @@ export class Ledger {
     if (group !== undefined) group.live--;
   }
 
-  /** Lets go of the oldest groups before `before` that nobody needs; the position of the first that stays, or 0 when all do. */
-  trim(before: number): number {
-    let dropped = false;
-    while (this.#first < before) {
-      const group = this.#groups[this.#head];
-      if (group === undefined || group.live !== 0) break;
-      this.bytes -= group.bytes;
+  /** The oldest group, of those up to `newest`, that is still needed; what lies before it is not. */
+  oldestNeeded(newest: number): number {
+    let number = this.#first;
+    while (number < newest && this.get(number)?.live === 0) number++;
+    return number;
+  }
+
+  /** Lets go of the groups before that one; the position of the first that stays, or 0 when none does. */
+  drop(before: number): number {
+    while (this.#first < before && this.#head < this.#groups.length) {
+      this.bytes -= (this.#groups[this.#head] as Group).bytes;
       this.#head++;
       this.#first++;
-      dropped = true;
     }
     if (this.#head > 4096 && this.#head * 2 > this.#groups.length) {
       this.#groups = this.#groups.slice(this.#head);
       this.#head = 0;
     }
-    return dropped ? (this.#groups[this.#head]?.position ?? 0) : 0;
+    return this.#groups[this.#head]?.position ?? 0;
   }
 
   /** The first group behind the older half of the bytes. */

@@ -46,6 +46,8 @@ export class Replay {
   /** A group whose last batch has not come. */
   #parts: Uint8Array[] = [];
   #partsAt = 0;
+  /** Where an engine stopped in the middle of a group: only an engine after it may have written what follows. */
+  #broken: { readonly position: number; readonly what: string } | undefined;
 
   constructor(state: EngineState) {
     this.#state = state;
@@ -54,22 +56,31 @@ export class Replay {
   /** @throws StoreError when it is not what was written, or of a newer version. */
   batch(position: number, bytes: Uint8Array): void {
     const header = F.readBatch(bytes, position);
-    if ('what' in header) this.#refuse(position, header.kind, header.what);
-    if (header.isFirst) {
-      this.#parts = []; // one that a crash left unfinished: nobody was told of it
-      this.#partsAt = position;
-    }
-    const content = bytes.subarray(F.BATCH_HEADER_BYTES);
-    if (header.isFirst && header.isLast) {
-      this.#group(position, content);
+    if ('what' in header) {
+      if (header.kind !== 'torn') this.#refuse(position, header.kind, header.what);
+      this.#breakOff(position, header.what);
       return;
     }
-    if (!header.isFirst && this.#parts.length === 0) return; // the rest of one whose beginning has been forgotten
-    this.#parts.push(content);
+    if (header.isFirst) {
+      if (this.#parts.length !== 0) this.#breakOff(this.#partsAt, 'its group has no end');
+      this.#partsAt = position;
+    } else if (this.#parts.length === 0) {
+      const { position: at, what } = this.#broken ?? { position, what: 'its group has no beginning' };
+      if (this.ledger.newest !== 0 || this.#broken !== undefined) this.#refuse(at, 'damaged', what);
+      return; // the rest of one whose beginning has been forgotten
+    }
+    this.#parts.push(bytes.subarray(F.BATCH_HEADER_BYTES));
     if (!header.isLast) return;
-    const whole = new Uint8Array(Buffer.concat(this.#parts));
+    const [first] = this.#parts as [Uint8Array];
+    const whole = this.#parts.length === 1 ? first : new Uint8Array(Buffer.concat(this.#parts));
     this.#parts = [];
     this.#group(this.#partsAt, whole);
+  }
+
+  /** The group under way was never acknowledged, so nothing is lost with it: if it is the last that its engine has written. */
+  #breakOff(position: number, what: string): void {
+    this.#parts = [];
+    this.#broken ??= { position, what };
   }
 
   /**
@@ -100,12 +111,17 @@ export class Replay {
     this.ledger.add(number, position, bytes.length);
     this.wasClosed = false;
     const reader = new RecordReader(bytes);
+    let isOpening = false;
     // Queues first: the records of a group are in no order but that of the jobs.
     for (let at = 0; at < bytes.length; at += reader.bytes(at)) {
-      if (reader.bytes(at) < F.RECORD_HEADER_BYTES)
-        this.#refuse(position, 'damaged', `a record at byte ${at} has no length`);
+      const length = reader.bytes(at);
+      if (length < F.RECORD_HEADER_BYTES || at + length > bytes.length)
+        this.#refuse(position, 'damaged', `the record at byte ${at} has a length of ${length}`);
       if (reader.kind(at) === F.KIND_QUEUE) this.#queue(reader, at, number);
+      else if (reader.kind(at) === F.KIND_OPENED) isOpening = true;
     }
+    if (this.#broken !== undefined && !isOpening) this.#refuse(this.#broken.position, 'damaged', this.#broken.what);
+    this.#broken = undefined;
     for (let at = 0; at < bytes.length; at += reader.bytes(at)) this.#record(reader, at, number, position);
   }
 
@@ -149,6 +165,8 @@ export class Replay {
   #job(reader: RecordReader, at: number, group: number, position: number): void {
     const number = reader.f64(at + F.J_NUMBER);
     const isBase = reader.kind(at) === F.KIND_JOB_BASE;
+    const unknown = reader.u16(at + F.R_PARTS) & ~F.PARTS_ALL;
+    if (unknown !== 0) this.#refuse(position, 'version', `job ${number} has parts of the unknown kind ${unknown}`);
     // Most are of new jobs: looking for those would cost a miss in the cache each.
     let slot = number > this.#highest ? 0 : this.#state.core.findNumber(number);
     this.#highest = Math.max(this.#highest, number);
