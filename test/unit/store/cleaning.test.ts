@@ -1,5 +1,5 @@
 /** That a log which forgets its oldest batches still tells all that is needed. */
-import { Engine, Queue, StoreError, TestClock } from 'flashq';
+import { Engine, Queue, StoreError, TestClock, Worker } from 'flashq';
 import { describe, expect, test } from 'vitest';
 import type { LogStore } from '#engine/store/log-store.js';
 import { errorOf } from '../../conformance/kit.js';
@@ -72,5 +72,68 @@ describe('the beginning of a log is forgotten', () => {
     expect(await next.queue.getJobState(job)).toBe('waiting');
     await next.engine.close();
     await world.engine.close();
+  });
+});
+
+describe('a log that has become too long is written anew from its beginning', () => {
+  const PAYLOAD_BYTES = 400_000;
+
+  /** Waiting jobs of several priorities, of both lanes, with places of their own by later changes. */
+  async function fill({ queue, engine }: World): Promise<void> {
+    const items = Array.from({ length: 300 }, (_, n) => ({
+      name: `job ${n}`,
+      data: { n },
+      opts: { priority: [0, 0, 5, -3][n % 4]!, lifo: n % 7 === 0, attempts: 2 },
+    }));
+    const jobs = await queue.addBulk(items);
+    for (const n of [10, 50, 90, 130]) await queue.changePriority(jobs[n]!, { priority: 5, lifo: n === 50 });
+    for (const n of [11, 51]) await queue.updateData(jobs[n]!, { changed: n });
+    const failing = new Worker('q', () => Promise.reject(new Error('once')), { connection: engine, concurrency: 1 });
+    let failures = 0;
+    await new Promise<void>((resolve) => {
+      failing.on('failed', () => {
+        if (++failures === 20) resolve();
+      });
+    });
+    await failing.close();
+    await queue.pause(); // and claimed no more: what was taken meanwhile is back at the head
+  }
+
+  /** The order in which the jobs of that log are run. */
+  async function orderOf(store: Tape): Promise<string[]> {
+    const { engine, queue } = await open(store);
+    const { waiting } = await queue.getJobCounts();
+    const names: string[] = [];
+    const done = new Promise<void>((resolve) => {
+      const worker = new Worker('q', (job) => void (names.push(job.name) === waiting && resolve()), {
+        connection: engine,
+        concurrency: 1,
+      });
+      worker.on('error', () => {});
+    });
+    await queue.resume();
+    await done;
+    await engine.close();
+    return names;
+  }
+
+  test('jobs, and the order in which they are claimed, stay as they were', async () => {
+    const store = new Tape();
+    const world = await open(store);
+    await fill(world);
+    const large = new Queue('large', { connection: world.engine });
+    const job = await large.add('changes', Buffer.alloc(PAYLOAD_BYTES), { removeOnComplete: false });
+    const before = store.copy();
+    for (let n = 1; n <= 250; n++) await large.updateData(job, Buffer.alloc(PAYLOAD_BYTES, n));
+    await large.updateData(job, Buffer.alloc(PAYLOAD_BYTES));
+    expect(store.first).toBeGreaterThan(before.batches.length); // all of it has been written anew
+    expect(store.bytes).toBeLessThan(64 * 2 ** 20);
+    const after = store.copy();
+    await world.engine.close();
+    const clock = new TestClock();
+    expect(await knownFrom(after.copy(), clock)).toEqual(await knownFrom(before.copy(), clock));
+    const order = await orderOf(before);
+    expect(order.length).toBeGreaterThan(100);
+    expect(await orderOf(after)).toEqual(order);
   });
 });

@@ -9,7 +9,9 @@ import { lifeSteps } from '../../support/log-life.js';
 import { Tape } from '../../support/tape.js';
 
 /** So that groups of some jobs already are of several batches. */
-const BATCH_BYTES = 1024;
+const BATCH_BYTES = 2048;
+/** In a long run every place is tried, else some. */
+const STEP = process.env.FLASHQ_LONG === '1' ? 1 : 3;
 
 const tape = new Tape([], { batchBytesMax: BATCH_BYTES });
 /** By the number of batches that the log then had. */
@@ -49,10 +51,10 @@ function cut(count: number, bytes: number): Tape {
 }
 
 async function refusal(of: Tape): Promise<StoreError> {
-  const before = of.batches.map((batch) => batch.slice());
+  const before = Buffer.concat(of.batches);
   const error = await errorOf(Engine.open({ store: of, clock: new TestClock(now), ...SMALL }));
   expect(error).toBeInstanceOf(StoreError);
-  expect(of.batches).toEqual(before);
+  expect(Buffer.concat(of.batches).equals(before)).toBe(true);
   return error;
 }
 
@@ -119,7 +121,7 @@ describe('a crash', () => {
       expected = found;
     }
     expect(groups).toBeGreaterThan(60);
-    expect(tape.batches.length).toBeGreaterThan(groups + 5);
+    expect(tape.batches.length).toBeGreaterThan(groups + 1);
   });
 
   test('in the middle of a batch, at whatever byte: it is seen to be torn', () => {
@@ -132,7 +134,7 @@ describe('a crash', () => {
   });
 
   test('in the middle of a batch: the group is not there, and the log goes on behind it', async () => {
-    for (let count = 0; count < tape.batches.length; count++) {
+    for (let count = 0; count < tape.batches.length; count += STEP) {
       const { length } = tape.batches[count]!;
       const torn = cut(count, [0, 1, 5, 31, 32, 40, length - 1][count % 7]!);
       const expected = await known(tape.copy(count));
@@ -157,7 +159,7 @@ describe('a crash', () => {
 
 describe('what no crash leaves', () => {
   test('a torn batch with others of the same engine behind it: refused', async () => {
-    for (let nth = 0; nth < tape.batches.length - 1; nth += 3) {
+    for (let nth = 0; nth < tape.batches.length - 1; nth += STEP) {
       const torn = tape.copy();
       torn.batches[nth] = torn.batches[nth]!.slice(0, (nth * 37) % torn.batches[nth]!.length);
       const { reason, message } = await refusal(torn);
