@@ -239,16 +239,16 @@ describe('opening again', () => {
     const store = new Tape();
     const queue = (engine: Engine) => new Queue('q', { connection: engine });
     const first = await Engine.open({ store, ...SMALL });
-    expect((first.state as any).journal.isSuspect).toBe(false);
+    expect((first.state as any).journal.isCareful).toBe(false);
     await queue(first).add('job', 1);
     const crashed = store.copy();
     await first.close();
-    for (const [medium, isSuspect] of [
+    for (const [medium, isCareful] of [
       [store, false],
       [crashed, true],
     ] as const) {
       const next = await Engine.open({ store: medium, ...SMALL });
-      expect((next.state as any).journal.isSuspect).toBe(isSuspect);
+      expect((next.state as any).journal.isCareful).toBe(isCareful);
       expect(await queue(next).getJobCounts()).toMatchObject({ waiting: 1 });
       await next.close();
     }
