@@ -29,6 +29,8 @@ const RELAXED_JOBS = 5_000;
 /** `relaxed`: changed jobs beyond which adds wait for the log. */
 const BACKLOG_JOBS = 50_000;
 const CHANGED = 16;
+/** `relaxed`: ids that may have been told when a crash undoes their jobs; they are given to no other. More than the backlog, twice. */
+const SPARE_NUMBERS = 2 ** 20;
 
 export interface JournalOptions {
   readonly state: EngineState;
@@ -68,6 +70,7 @@ export class Journal implements LogListener {
   readonly #writer: GroupWriter;
   readonly #cleaner: Cleaner;
   #seq: number;
+  #spareNumbers: number;
   #position: number;
   #dirty: Slot[] = [];
   #gone: number[] = [];
@@ -96,6 +99,7 @@ export class Journal implements LogListener {
     this.queues = options.queues;
     this.startsFile = options.startsFile;
     this.#seq = options.seq;
+    this.#spareNumbers = this.gates ? 0 : SPARE_NUMBERS;
     this.#position = options.position;
     this.#sealed = this.ledger.newest;
     this.#durable = this.#sealed;
@@ -271,7 +275,8 @@ export class Journal implements LogListener {
     this.#isWanted = false;
     const number = ++this.#sealed;
     const writer = this.#writer;
-    writer.begin(buffer, this.#state.core.nextNumber(), this.#seq, this.#state.clock.now());
+    const { core, clock } = this.#state;
+    writer.begin(buffer, core.nextNumber() + this.#spareNumbers, this.#seq, clock.now());
     // Its bytes are known when it is written, and the ledger counts what lies in it meanwhile.
     const live = this.#writeAll(number);
     this.ledger.add(number, this.#position, writer.length);
@@ -422,6 +427,7 @@ export class Journal implements LogListener {
   async #end(deadlineMs: number): Promise<void> {
     try {
       if (this.error === undefined) {
+        this.#spareNumbers = 0;
         this.note((writer) => writer.closed());
         await this.flush();
       }
@@ -434,6 +440,7 @@ export class Journal implements LogListener {
   /** For the end of a process, when the event loop has ended already. `inOrder`: nothing was running. */
   closeSync(deadlineMs: number, inOrder: boolean): boolean {
     const end = performance.now() + deadlineMs;
+    this.#spareNumbers = 0; // nothing more will be given out
     if (inOrder) this.#notes.push((writer) => writer.closed());
     while (this.error === undefined && this.hasChanges) {
       this.#seal();

@@ -120,3 +120,15 @@ describe('dependents in the dead letter queue', () => {
     expect((await b.queue().explain(dependent.id)).waitsFor.length).toBe(2);
   });
 });
+
+test('an id that was told is given to no other job, even if a crash undid the one that had it', async () => {
+  let b = await open({ durability: 'relaxed' });
+  await b.queue().add('kept', 0);
+  await b.engine.state.journal?.flush();
+  store.hold();
+  const lost = await b.queue().add('lost', 0);
+  b = await open({ durability: 'relaxed' });
+  expect(await b.queue().getJob(lost.id)).toBeUndefined();
+  const next = await b.queue().add('next', 0);
+  expect(Number(next.id.slice(1))).toBeGreaterThan(Number(lost.id.slice(1)));
+});

@@ -1,0 +1,3 @@
+import type { Engine } from 'flashq';
+
+export function dump(engine: Engine): unknown;
