@@ -22,8 +22,15 @@ export class Gathering {
     return this.promise;
   }
 
-  done(): void {
-    for (let i = 0; i < this.after.length; i++) (this.after[i] as () => void)();
+  /** One that throws must not keep the others from being told. */
+  done(report: (error: unknown) => void): void {
+    for (let i = 0; i < this.after.length; i++) {
+      try {
+        (this.after[i] as () => void)();
+      } catch (error) {
+        report(error);
+      }
+    }
     this.#resolve?.();
   }
 

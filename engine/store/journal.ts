@@ -357,7 +357,9 @@ export class Journal implements LogListener {
       const gathering = this.#underway.shift() as Gathering;
       this.#durable = gathering.number;
       this.#reach(gathering.held);
-      gathering.done();
+      gathering.done((error) =>
+        this.#state.warn(`What was to be told failed: ${String(error)}`, 'FLASHQ_LISTENER_ERROR'),
+      );
     }
     if (this.hasChanges) {
       if (this.#isWanted) this.#sealSoon();
