@@ -250,7 +250,8 @@ export class Engine extends EventEmitter {
    * Closes its workers (their jobs finish or are given back, as `Worker.close` says), then the engine, after what has happened is
    * durable. Whoever still waits for a result gets EngineClosedError. Calling it again gives the same promise.
    *
-   * @throws StoreError when the log could not be closed within 30 s: its thread then goes on until it has.
+   * @throws StoreError when something could not be made durable any more; or when the log could not be closed within 30 s: its thread
+   *   then goes on until it has.
    */
   close(opts?: { timeout?: number; onTimeout?: 'requeue' | 'wait' | 'fail' }): Promise<void> {
     if (this.#closing === undefined) {

@@ -221,6 +221,6 @@ export function reconnect(state: EngineState, slot: Slot, willRun: (dependency: 
     open++;
   }
   core.setField(slot, L.S_UNSETTLED, open);
-  state.journal?.touch(slot, PART_DEPENDENCIES);
+  state.journal?.line(slot);
   return open;
 }

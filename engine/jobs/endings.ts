@@ -79,22 +79,40 @@ export function retain(state: EngineState, slot: Slot): void {
     retainStandard(state, slot, raw);
     return;
   }
-  let policy = policyFor(state, slot, failed);
+  const policy = policyFor(state, slot, failed);
   if (policy === true) {
     linger(state, slot);
     return;
   }
-  if (policy === false) {
-    if (!failed) return;
-    policy = { age: state.limits.dlqAgeMs, count: state.limits.dlqJobs };
+  const { age, count } = boundsOf(state, policy, failed);
+  keepFor(state, slot, age);
+  if (count !== undefined) evictBeyond(state, core.field(slot, L.S_QUEUE), raw, count);
+}
+
+/** Of a record that an engine before this one has kept: its time runs on. The number was seen to when it ended. */
+export function retainAgain(state: EngineState, slot: Slot): void {
+  const { core } = state;
+  const raw = core.state(slot);
+  const failed = raw === L.STATE_FAILED;
+  if (!failed && (flagsOf(state, slot) & OWN_RETENTION) === 0) {
+    state.retention.watch(core.field(slot, L.S_QUEUE), raw);
+    return;
   }
-  if (policy.age !== undefined) {
-    core.wasm.jobTimer(slot, core.time(slot, L.S_FINISHED_ON) + policy.age);
-    state.alarm.arm();
-  }
-  if (policy.count !== undefined) {
-    evictBeyond(state, core.field(slot, L.S_QUEUE), raw, policy.count);
-  }
+  const policy = policyFor(state, slot, failed);
+  if (policy !== true) keepFor(state, slot, boundsOf(state, policy, failed).age);
+}
+
+type Bounds = Exclude<RetentionPolicy, boolean>;
+
+function boundsOf({ limits }: EngineState, policy: false | Bounds, failed: boolean): Bounds {
+  if (policy !== false) return policy;
+  return failed ? { age: limits.dlqAgeMs, count: limits.dlqJobs } : {};
+}
+
+function keepFor(state: EngineState, slot: Slot, age: number | undefined): void {
+  if (age === undefined) return;
+  state.core.wasm.jobTimer(slot, state.core.time(slot, L.S_FINISHED_ON) + age);
+  state.alarm.arm();
 }
 
 /**

@@ -368,6 +368,7 @@ export function makeReady(state: EngineState, slot: Slot, first: boolean, prev: 
     setFlags(state, slot, SUSPECT);
     if (queue.suspectOut) {
       toBlocked(state, slot);
+      state.journal?.line(slot);
       queue.suspects.push({ slot, number: core.number(slot) });
       return;
     }

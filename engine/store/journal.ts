@@ -138,6 +138,12 @@ export class Journal implements LogListener {
     this.touch(slot, 0);
   }
 
+  /** The job waits for others, or for its turn, behind all that do so already. */
+  line(slot: Slot): void {
+    this.table.page(slot).seq[this.table.index(slot)] = ++this.#seq;
+    this.touch(slot, F.PART_DEPENDENCIES);
+  }
+
   /** The record of job `number`, which had this slot, is gone. */
   remove(slot: Slot, number: number): void {
     const page = this.table.page(slot);

@@ -4,6 +4,7 @@ import { isMainThread } from 'node:worker_threads';
 import type { StoreError } from '../../client/errors.js';
 import { restoreSettings } from '../queue-control.js';
 import type { EngineState } from '../state.js';
+import { runTimers } from '../upkeep/timers.js';
 import { openDataDir } from './directory.js';
 import { BUFFER_BYTES } from './group-writer.js';
 import { Journal } from './journal.js';
@@ -102,6 +103,8 @@ async function read(
   // Durable before anything runs: what ends this engine at once must be seen by the next one.
   journal.note((writer) => writer.opened(host.epoch));
   decideRest(state, unfinished);
+  // What became due meanwhile comes first, too: a job whose time is over must not be run.
+  while (state.core.wasm.timerNext() <= state.clock.now()) runTimers(state);
   await journal.flush();
   if (!replay.wasClosed) beCareful(state, journal);
   state.alarm.arm();

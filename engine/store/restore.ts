@@ -4,10 +4,10 @@
  */
 import { L, type Slot } from '../core/index.js';
 import { release } from '../jobs/dependencies.js';
-import { retain } from '../jobs/endings.js';
-import { finalOf, HAS_DEPENDENCIES, policyOf } from '../jobs/flags.js';
+import { retainAgain } from '../jobs/endings.js';
+import { finalOf, HAS_DEPENDENCIES, policyOf, SUSPECT, SUSPECT_OUT } from '../jobs/flags.js';
 import { loseRun, makeReady, SUSPECT_LOSSES } from '../jobs/settle.js';
-import { type EngineState, flagsOf, setFlags } from '../state.js';
+import { type EngineState, flagsOf, queueOf, setFlags } from '../state.js';
 import { toReady } from '../upkeep/postponed.js';
 import type { Replay } from './replay.js';
 import { slotAt } from './slot-table.js';
@@ -30,7 +30,9 @@ export interface Unfinished {
 export function restoreStates(state: EngineState, replay: Replay, noted: ReadonlyMap<number, number>): Unfinished {
   state.core.setNextNumber(replay.jobNext);
   const slots = slotsOf(replay);
-  for (const slot of slots) connectAgain(state, replay, slot);
+  // In the order in which they began to wait: in that one they are told.
+  const dependents = inOrderOfPlace(replay, [...replay.dependencies.keys()]);
+  for (const slot of dependents) connectAgain(state, replay, slot);
   for (const slot of slots) nameAgain(state, replay, slot);
   const by: Slot[][] = Array.from({ length: L.STATES }, () => []);
   for (const slot of slots) (by[stateBefore(state, replay, slot, noted)] as Slot[]).push(slot);
@@ -44,14 +46,16 @@ export function restoreStates(state: EngineState, replay: Replay, noted: Readonl
   }
   const unread = hideAgain(state, of(L.STATE_GONE));
   for (const slot of of(L.STATE_DELAYED)) state.core.wasm.jobDelay(slot, state.core.time(slot, L.S_DUE));
-  const held = of(L.STATE_BLOCKED).filter((slot) => {
-    state.core.wasm.jobBlock(slot);
-    return state.core.field(slot, L.S_UNSETTLED) === 0;
-  });
+  const blocked = of(L.STATE_BLOCKED);
+  for (const slot of blocked) state.core.wasm.jobBlock(slot);
+  const held = inOrderOfPlace(
+    replay,
+    blocked.filter((slot) => state.core.field(slot, L.S_UNSETTLED) === 0),
+  );
   const waiting = inOrderOfPlace(replay, of(L.STATE_FREE, L.STATE_WAITING));
   const lost = inOrderOfPlace(replay, of(L.STATE_ACTIVE));
   for (const slot of lost) state.core.wasm.jobBlock(slot);
-  return { lost, held: [...held, ...pushAgain(state, replay, waiting)], unread, finished };
+  return { lost, held: [...pushAgain(state, replay, waiting), ...held], unread, finished };
 }
 
 /** As the log has it, unless a start was noted of which the log does not know the end. */
@@ -73,8 +77,7 @@ function slotsOf({ table }: Replay): Slot[] {
 // ---- dependencies and ids -------------------------------------------------------------------------------------------------------
 
 function connectAgain(state: EngineState, replay: Replay, slot: Slot): void {
-  const numbers = replay.dependencies.get(slot);
-  if (numbers === undefined) return;
+  const numbers = replay.dependencies.get(slot) as Float64Array;
   const { core } = state;
   let unsettled = 0;
   for (let i = numbers.length - 1; i >= 0; i--) {
@@ -147,24 +150,33 @@ function hideAgain(state: EngineState, slots: readonly Slot[]): Slot[] {
   return unread;
 }
 
-/** Puts waiting jobs where they were: those of the head lane before all others. Gives those that run with no other beside them. */
+/** Puts waiting jobs where they were: those of the head lane before all others. Gives those for which it is another's turn. */
 function pushAgain(state: EngineState, { table }: Replay, slots: readonly Slot[]): Slot[] {
-  const { core } = state;
   const apart: Slot[] = [];
   let behind = 0;
   while (behind < slots.length && isInLane(table, slots[behind] as Slot)) behind++;
   for (let i = behind - 1; i >= 0; i--) {
     const slot = slots[i] as Slot;
-    if (core.lost(slot) >= SUSPECT_LOSSES) apart.push(slot);
-    else toReady(state, slot, true);
+    if (mayBeOut(state, slot)) toReady(state, slot, true);
+    else apart.push(slot);
   }
   for (let i = behind; i < slots.length; i++) {
     const slot = slots[i] as Slot;
-    if (core.lost(slot) >= SUSPECT_LOSSES) apart.push(slot);
-    else toReady(state, slot, false);
+    if (mayBeOut(state, slot)) toReady(state, slot, false);
+    else apart.push(slot);
   }
-  for (const slot of apart) core.wasm.jobBlock(slot);
+  for (const slot of apart) state.core.wasm.jobBlock(slot);
   return apart;
+}
+
+/** Of those that were lost twice or more one was waiting; the others waited for it. */
+function mayBeOut(state: EngineState, slot: Slot): boolean {
+  if (state.core.lost(slot) < SUSPECT_LOSSES) return true;
+  const queue = queueOf(state, slot);
+  if (queue.suspectOut) return false;
+  queue.suspectOut = true;
+  setFlags(state, slot, SUSPECT | SUSPECT_OUT);
+  return true;
 }
 
 function isInLane(table: Replay['table'], slot: Slot): boolean {
@@ -184,5 +196,5 @@ export function decideRest(state: EngineState, { lost, held, unread, finished }:
     if (core.lost(slot) >= SUSPECT_LOSSES) makeReady(state, slot, true, 'waiting');
     else release(state, slot);
   }
-  for (const slot of finished) if (core.state(slot) >= L.STATE_COMPLETED) retain(state, slot);
+  for (const slot of finished) if (core.state(slot) >= L.STATE_COMPLETED) retainAgain(state, slot);
 }

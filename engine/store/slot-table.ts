@@ -14,7 +14,10 @@ export interface Page {
   readonly base: Float64Array;
   /** Number of the group that holds its last record. */
   readonly last: Float64Array;
-  /** Place in its level: grows with every push at the tail; the same below 0 in the head lane, whose last one comes first. */
+  /**
+   * Place in its level: grows with every push at the tail; the same below 0 in the head lane, whose last one comes first. Of a blocked
+   * job its place among those that wait for the same.
+   */
   readonly seq: Float64Array;
   readonly baseBytes: Uint32Array;
   readonly deltaBytes: Uint32Array;

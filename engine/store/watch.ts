@@ -3,7 +3,7 @@
  * transition of a job is a call of the core, so none can be forgotten; what the engine changes by itself beside them (what is kept
  * besides payload and result, the link to a failed dependency, the wish that a run ends) it tells by itself.
  */
-import type { Core } from '../core/index.js';
+import { type Core, L } from '../core/index.js';
 import { PART_DEPENDENCIES, PART_PAYLOAD, PART_RESULT, PARTS_ALL } from './format.js';
 import type { Journal } from './journal.js';
 
@@ -16,7 +16,8 @@ export function watchCore(core: Core, journal: Journal): void {
 }
 
 /** Calls that give a job a place in its level. */
-function placements({ wasm }: Core, journal: Journal): Calls {
+function placements(core: Core, journal: Journal): Calls {
+  const { wasm } = core;
   return {
     jobReady(slot, first) {
       const done = wasm.jobReady(slot, first);
@@ -35,7 +36,9 @@ function placements({ wasm }: Core, journal: Journal): Calls {
     },
     jobPrioritise(slot, priority, first) {
       const done = wasm.jobPrioritise(slot, priority, first);
-      if (done !== 0) journal.place(slot, first !== 0);
+      if (done === 0) return done;
+      if (core.state(slot) === L.STATE_WAITING) journal.place(slot, first !== 0);
+      else journal.touch(slot, 0);
       return done;
     },
   };
@@ -89,7 +92,7 @@ function changes({ wasm }: Core, journal: Journal): Calls {
     },
     edgeAdd(dependent, dependency) {
       const edge = wasm.edgeAdd(dependent, dependency);
-      if (edge !== 0) journal.touch(dependent, PART_DEPENDENCIES);
+      if (edge !== 0) journal.line(dependent);
       return edge;
     },
     edgeDrop(dependent) {

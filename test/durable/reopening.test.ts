@@ -1,0 +1,159 @@
+/** What an engine finds again that an engine before it has left: order, turns, and times that ran on. */
+import { type AddOptions, Engine, Queue, StoreError, TestClock } from 'flashq';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { MemoryStore } from '#engine/store/memory-store.js';
+import { Hand } from '../conformance/kit.js';
+import { temporaryDir } from '../support/places.js';
+
+const EAGER = { slack: 1.2, slackBytes: 200, stepBytes: 200, stepSlots: 50, forgetGroups: 1 };
+const MINUTE_MS = 60_000;
+
+let store: MemoryStore;
+let clock: TestClock;
+let engine: Engine;
+let queue: Queue;
+
+beforeEach(async () => {
+  store = new MemoryStore();
+  clock = new TestClock();
+  await open();
+});
+
+afterEach(() => engine.close({ timeout: 0 }).catch(() => {}));
+
+async function open(): Promise<void> {
+  engine = await Engine.open({ clock, store });
+  queue = new Queue('q', { connection: engine });
+}
+
+async function reopen(downMs = 0): Promise<void> {
+  await engine.close({ timeout: 0 });
+  clock = new TestClock(clock.now() + downMs);
+  await open();
+}
+
+/** The engine goes on, but its clock stands still and its log is another's. */
+async function crash(): Promise<void> {
+  const old = engine;
+  old.on('warning', () => {});
+  await old.state.journal!.flush();
+  clock = new TestClock(clock.now());
+  await open();
+  await old.close({ timeout: 0 }).catch(() => {}); // what it still wants to write is refused
+}
+
+async function add(data: unknown, opts: AddOptions = {}): Promise<string> {
+  return (await queue.add('job', data, opts)).id;
+}
+
+/** Runs what is there and gives its data, in order. */
+async function order(): Promise<unknown[]> {
+  const hand = new Hand('q', { connection: engine });
+  await hand.worker.waitUntilReady();
+  await settled();
+  const ran: unknown[] = [];
+  for (let run = hand.started[ran.length]; run !== undefined; run = hand.started[ran.length]) {
+    ran.push(run.job.data);
+    run.complete();
+    await settled();
+  }
+  await hand.worker.close();
+  return ran;
+}
+
+async function settled(): Promise<void> {
+  for (let quiet = 0; quiet < 3; quiet++) {
+    await clock.advance(0);
+    await engine.connection.durable();
+  }
+}
+
+/** Starts the first job, and leaves its run open. */
+async function start(): Promise<void> {
+  await new Hand('q', { connection: engine }).next();
+}
+
+test('dependents are released in the order in which they began to wait, wherever the log has them by now', async () => {
+  engine.state.journal!.cleaner.limits = EAGER;
+  const needed = await add('needed');
+  await add(1, { dependsOn: [needed], jobId: 'one' });
+  const two = await add(2, { dependsOn: [needed] });
+  await add(3, { dependsOn: [needed] });
+  // Anew, so behind the others, though its record is older.
+  await add(4, { dependsOn: [needed], jobId: 'one', onDuplicate: 'replace' });
+  // Among those that wait for the same, a priority changes nothing.
+  await queue.changePriority(two, { priority: 0 });
+  for (let i = 0; i < 20; i++) await queue.remove(await add('goes', { delay: MINUTE_MS }));
+  expect(engine.state.journal!.ledger.oldest).toBeGreaterThan(1);
+  await reopen();
+  await reopen();
+  expect(await order()).toEqual(['needed', 2, 3, 4]);
+});
+
+test('a job retried out of the dead letter queue waits behind those that wait for the same', async () => {
+  await queue.pause();
+  const needed = await add('needed');
+  const first = await add(1, { dependsOn: [needed] });
+  await add(2, { dependsOn: [needed] });
+  await queue.moveToDlq(first, 'to be retried');
+  await queue.retryDlq([first]);
+  await reopen();
+  await queue.resume();
+  expect(await order()).toEqual(['needed', 2, 1]);
+});
+
+test('a record that was kept stays, though another of its state says that only one may be', async () => {
+  await add('kept', { removeOnComplete: { count: 1 } });
+  await add('more', { removeOnComplete: { count: 5 } });
+  await order();
+  expect((await queue.getJobCounts()).completed).toBe(2);
+  await reopen();
+  await settled();
+  expect((await queue.getJobCounts()).completed).toBe(2);
+});
+
+test('a job whose ttl ended while no engine ran does not start', async () => {
+  const late = await add('late', { ttl: MINUTE_MS });
+  await add('in time');
+  await reopen(2 * MINUTE_MS);
+  expect(await order()).toEqual(['in time']);
+  expect((await queue.getJob(late))?.dlq?.reason).toBe('expired');
+});
+
+test('a job lost twice keeps its place while it waits, and others that were lost as often keep theirs behind it', async () => {
+  for (const data of [1, 2, 3]) {
+    await add(data, { priority: data });
+    for (let lost = 0; lost < 2; lost++) {
+      await queue.resume();
+      await start();
+      await queue.pause();
+      await crash();
+    }
+    // Out of the way of the next one, unless it has to wait for its turn anyway.
+    for (const { id } of await all()) await queue.changePriority(id, { priority: -1 });
+  }
+  const waiting = await queue.getJobCounts();
+  expect(waiting).toMatchObject({ waiting: 1, blocked: 2 });
+  await add('other', { priority: 5 });
+  await reopen();
+  expect(await queue.getJobCounts()).toMatchObject({ waiting: 2, blocked: 2 });
+  await queue.resume();
+  expect((await order()).slice(0, 2)).toEqual(['other', 1]);
+});
+
+test('an engine that can write nothing more when it is closed lets go of its directory', async () => {
+  const dataDir = temporaryDir();
+  const first = await Engine.open({ dataDir, store, durability: 'relaxed' });
+  first.on('warning', () => {});
+  await new Queue('q', { connection: first }).add('lost', 0);
+  await store.open('main', 'somebody else');
+  await expect(first.close()).rejects.toThrow(StoreError);
+  const second = await Engine.open({ dataDir, store });
+  await second.close();
+});
+
+async function all(): Promise<{ id: string }[]> {
+  const ids = ['j1', 'j2', 'j3'];
+  const jobs = await Promise.all(ids.map((id) => queue.getJob(id)));
+  return jobs.filter((job) => job !== undefined);
+}
