@@ -7,25 +7,32 @@ import * as F from './format.js';
 import type { Journal } from './journal.js';
 import { type Page, slotAt } from './slot-table.js';
 
-/** Slots looked at in one step: some 50 µs. */
-const STEP_SLOTS = 50_000;
-
 export interface CleaningLimits {
   /** The log may be half as long again as what is needed of it, and this much. With what is being rewritten: 2.5 times and 64 MB. */
   readonly slack: number;
   readonly slackBytes: number;
   /** Rewritten in one group. */
   readonly stepBytes: number;
+  /** Slots looked at in one step: some 50 µs. */
+  readonly stepSlots: number;
   /** The log is told to forget when that many groups can go. */
   readonly forgetGroups: number;
 }
 
-const LIMITS: CleaningLimits = { slack: 1.5, slackBytes: 32 << 20, stepBytes: 256 * 1024, forgetGroups: 64 };
+const LIMITS: CleaningLimits = {
+  slack: 1.5,
+  slackBytes: 32 << 20,
+  stepBytes: 256 * 1024,
+  stepSlots: 50_000,
+  forgetGroups: 64,
+};
 
 /** What it needs of a journal. */
 export type Cleanable = Pick<Journal, 'ledger' | 'table' | 'queues' | 'touch' | 'forget' | 'changesGroup'>;
 
 export class Cleaner {
+  /** Tests clean shorter logs. */
+  limits: CleaningLimits;
   readonly #journal: Cleanable;
   /** What lies before that group is being rewritten; 0 = nothing. */
   #target = 0;
@@ -37,18 +44,17 @@ export class Cleaner {
   #position = 0;
   #forgotten = 0;
   #isStopped = false;
-  readonly #limits: CleaningLimits;
 
   constructor(journal: Cleanable, limits: CleaningLimits = LIMITS) {
     this.#journal = journal;
-    this.#limits = limits;
+    this.limits = limits;
   }
 
   /** After a commit: forgets what can go, and does the next step of a cleaning, if there is one. */
   step(durable: number): void {
     const { ledger } = this.#journal;
     if (this.#isStopped) return;
-    const { slack, slackBytes, forgetGroups } = this.#limits;
+    const { slack, slackBytes, forgetGroups } = this.limits;
     this.#drop(durable);
     if (this.#position !== 0 && ledger.oldest - this.#forgotten >= forgetGroups) this.#forget();
     if (this.#target === 0) {
@@ -84,8 +90,9 @@ export class Cleaner {
   /** Marks the next few jobs whose records are old. */
   #sweep(): void {
     const { pages } = this.#journal.table;
+    const { stepBytes, stepSlots } = this.limits;
     let bytes = 0;
-    for (let seen = 0; seen < STEP_SLOTS && bytes < this.#limits.stepBytes; seen++) {
+    for (let seen = 0; seen < stepSlots && bytes < stepBytes; seen++) {
       const page = pages[this.#page];
       if (page === undefined || this.#index === page.base.length) {
         if (this.#page >= pages.length) {

@@ -54,6 +54,7 @@ export class Journal implements LogListener {
   readonly table: SlotTable;
   readonly ledger: Ledger;
   readonly queues: QueueRecords;
+  readonly cleaner: Cleaner;
   /** Set when the log takes nothing more. */
   error: StoreError | undefined;
   /** Nothing is under way any more, nor will be. */
@@ -68,7 +69,6 @@ export class Journal implements LogListener {
   readonly #host: LogHost;
   readonly #onFailed: (error: StoreError) => void;
   readonly #writer: GroupWriter;
-  readonly #cleaner: Cleaner;
   #seq: number;
   #spareNumbers: number;
   #position: number;
@@ -104,7 +104,7 @@ export class Journal implements LogListener {
     this.#sealed = this.ledger.newest;
     this.#durable = this.#sealed;
     this.#writer = new GroupWriter(options.state.core);
-    this.#cleaner = new Cleaner(this);
+    this.cleaner = new Cleaner(this);
     options.host.begin(this);
   }
 
@@ -373,7 +373,7 @@ export class Journal implements LogListener {
       this.#isHeld = false;
       this.#state.keepAlive.release();
     }
-    this.#cleaner.step(this.#durable);
+    this.cleaner.step(this.#durable);
   }
 
   forget(position: number): void {
@@ -428,7 +428,7 @@ export class Journal implements LogListener {
    * `deadlineMs`; then it goes on by itself.
    */
   async close(deadlineMs: number): Promise<void> {
-    this.#cleaner.stop();
+    this.cleaner.stop();
     await within(this.#end(deadlineMs), deadlineMs);
   }
 
