@@ -4,16 +4,16 @@ import {
   type AddOptions,
   type BulkError,
   DelayedError,
-  Engine,
   type Job,
   type JobState,
-  Queue,
+  type Queue,
   RateLimitError,
   TestClock,
   UnrecoverableError,
 } from 'flashq';
 import { expect } from 'vitest';
-import { Hand, watch } from '../conformance/kit.js';
+import { MemoryStore } from '#engine/store/memory-store.js';
+import { type Hand, watch } from '../conformance/kit.js';
 import {
   Ambiguous,
   type ModelAnswer,
@@ -26,7 +26,8 @@ import {
   type Told,
 } from './job-model.js';
 import { QueueModel } from './queue-model.js';
-import type { Ref, Spec, Step } from './steps.js';
+import { type Durable, Session } from './session.js';
+import type { DurableStep, Ref, Spec, Step } from './steps.js';
 
 const STATES: readonly JobState[] = ['waiting', 'delayed', 'blocked', 'active', 'completed', 'failed', 'cancelled'];
 /** More steps than any history needs to come to its end. */
@@ -35,22 +36,35 @@ const ENDING_STEPS_MAX = 2000;
 type Watched = ReturnType<typeof watch>;
 
 export class History {
-  readonly #clock = new TestClock();
-  readonly #model = new QueueModel(this.#clock.now());
+  readonly #durable: Durable | undefined;
+  readonly #model: QueueModel;
   /** What has been done, for people. */
   readonly #told: string[] = [];
-  readonly #waits: { readonly model: ModelWait; readonly real: Watched; readonly isOne: boolean }[] = [];
-  #engine!: Engine;
-  #queue!: Queue;
-  #hand!: Hand;
+  #waits: { readonly model: ModelWait; readonly real: Watched; readonly isOne: boolean }[] = [];
+  #session!: Session;
   #data = 0;
 
+  /** Without `durable`: of an engine in memory. */
+  constructor(durable?: Omit<Durable, 'store'>) {
+    this.#durable = durable && { ...durable, store: new MemoryStore() };
+    this.#model = new QueueModel(new TestClock().now(), durable?.mode === 'commit');
+  }
+
+  get #clock(): TestClock {
+    return this.#session.clock;
+  }
+
+  get #queue(): Queue {
+    return this.#session.queue;
+  }
+
+  get #hand(): Hand {
+    return this.#session.hand;
+  }
+
   /** Resolves with false when nothing can be said any more about which of two things comes first. */
-  async play(steps: readonly Step[]): Promise<boolean> {
-    this.#engine = await Engine.open({ clock: this.#clock });
-    this.#queue = new Queue('q', { connection: this.#engine });
-    this.#hand = new Hand('q', { connection: this.#engine });
-    await this.#hand.worker.waitUntilReady();
+  async play(steps: readonly DurableStep[]): Promise<boolean> {
+    this.#session = await Session.open(new TestClock(), this.#durable);
     try {
       for (const step of steps) await this.#step(step);
       await this.#finish();
@@ -60,8 +74,7 @@ export class History {
       const message = error instanceof Error ? error.message : String(error);
       throw new Error(`${message}\n\nAfter:\n${this.#told.join('\n')}\n`, { cause: error });
     } finally {
-      await this.#hand.worker.close(true);
-      await this.#engine.close({ timeout: 0 });
+      await this.#session.close();
     }
   }
 
@@ -81,13 +94,60 @@ export class History {
 
   // ---- one step ---------------------------------------------------------------------------------------------------------------
 
-  async #step(step: Step): Promise<void> {
+  async #step(step: DurableStep): Promise<void> {
     if (step.do === 'settle' && this.#model.run === undefined) return;
     this.#told.push(`  ${this.#told.length + 1}. ${describe(step, (ref) => this.#id(ref))}`);
-    await this.#do(step);
-    await this.#clock.advance(0);
+    if (step.do === 'configure') await this.#configure(step.max);
+    else if (step.do === 'reopen') await this.#reopen(step.downMs);
+    else if (step.do === 'crash') await this.#crash(step);
+    else await this.#do(step);
+    await this.#session.settle();
     await this.#compare();
   }
+
+  // ---- what lasts -------------------------------------------------------------------------------------------------------------
+
+  async #configure(max: number): Promise<void> {
+    this.#model.rateMax = max;
+    await this.#queue.setRateLimit({ max, duration: 1000 });
+  }
+
+  async #reopen(downMs: number): Promise<void> {
+    const now = this.#clock.now();
+    this.#model.reopen(downMs);
+    await this.#session.close();
+    await this.#clock.advance(0);
+    for (const { model, real, isOne } of this.#waits) {
+      if (model.over === undefined) equal(real.error?.name, 'EngineClosedError');
+      else compareWait(model, real, isOne);
+    }
+    this.#waits = [];
+    this.#session = await Session.open(new TestClock(now + downMs), this.#durable);
+  }
+
+  /** What is under way has not been told to anybody, and never is. */
+  async #crash({ downMs, during }: Extract<DurableStep, { do: 'crash' }>): Promise<void> {
+    const old = this.#session;
+    await old.flush();
+    let added: Watched | undefined;
+    if (during === 'add') added = watch(old.queue.add('never', 0));
+    else if (during === 'settle') old.hand.started.at(-1)?.complete(9);
+    for (let turn = 0; turn < 10; turn++) await Promise.resolve();
+    this.#model.crash(downMs);
+    // The log is another's before this gives the event loop a turn.
+    this.#session = await Session.open(new TestClock(old.clock.now() + downMs), this.#durable);
+    await old.abandon();
+    await old.clock.advance(0);
+    if (added !== undefined && this.#durable?.mode === 'commit') expect(added.error?.name).toBe('StoreError');
+    const isTold = during === 'settle' && this.#durable?.mode === 'relaxed'; // from memory, though it never becomes durable
+    for (const { model, real, isOne } of this.#waits) {
+      if (model.over !== undefined) compareWait(model, real, isOne);
+      else if (!isTold) expect(['EngineClosedError', 'StoreError']).toContain(real.error?.name);
+    }
+    this.#waits = [];
+  }
+
+  // ---- what is done to jobs and to the queue ------------------------------------------------------------------------------------
 
   async #do(step: Step): Promise<void> {
     const queue = this.#queue;
@@ -246,6 +306,7 @@ export class History {
     );
     equal<object>(await queue.getJobCounts(), { ...counts, paused: model.paused ? counts.waiting : 0 });
     equal(await queue.isPaused(), model.paused);
+    equal((await queue.getConfig()).rateLimit?.max, model.rateMax);
     const failed = await queue.getDlq();
     equal(failed.map(whenAndWhich).sort(), model.in('failed').map(whenAndWhich).sort());
     // The newest first; which of several of one moment is the newest isn't said.
@@ -379,7 +440,7 @@ function compareTold(wanted: Told, real: { value?: unknown; error?: any }): void
 }
 
 /** One line, with the ids that references mean now. */
-function describe(step: Step, idOf: (ref: Ref) => string): string {
+function describe(step: DurableStep, idOf: (ref: Ref) => string): string {
   const isRef = (value: unknown): value is Ref =>
     typeof value === 'object' && value !== null && ('nth' in value || 'named' in value);
   const { do: name, ...rest } = step;

@@ -2,7 +2,14 @@
 import type { AddOptions, JobState } from 'flashq';
 
 export type Policy = NonNullable<AddOptions['onDependencyFailure']>;
-export type Reason = 'attempts_exhausted' | 'unrecoverable' | 'timeout' | 'expired' | 'dependency_failed' | 'moved';
+export type Reason =
+  | 'attempts_exhausted'
+  | 'unrecoverable'
+  | 'timeout'
+  | 'worker_lost'
+  | 'expired'
+  | 'dependency_failed'
+  | 'moved';
 
 /** The options that the model knows; times are whole milliseconds. */
 export interface ModelOptions {
@@ -19,6 +26,7 @@ export interface ModelOptions {
   readonly removeOnComplete?: boolean | { readonly age?: number; readonly count?: number };
   readonly removeOnFail?: boolean | { readonly age?: number; readonly count?: number };
   readonly idempotencyTtl?: number;
+  readonly maxDeliveries?: number;
 }
 
 /** One item of an add. `needs`: ids, as `dependsOn` has them. */
@@ -65,6 +73,8 @@ export class ModelJob {
   expiry = NEVER;
   attemptsMade = 0;
   attemptsStarted = 0;
+  /** Runs that ended with their engine. */
+  lost = 0;
   failedReason: string | typeof SOME_MESSAGE | undefined;
   dlqReason: Reason | undefined;
   value: number | undefined;

@@ -23,6 +23,8 @@ const GRACE_MS = 5000;
 const KEEP_COMPLETED = { age: HOUR_MS, count: 10_000 };
 const KEEP_FAILED = { age: 30 * 24 * HOUR_MS, count: 100_000 };
 const REMEMBER_MS = 24 * HOUR_MS;
+const DELIVERIES_MAX = 5;
+const SUSPECT_LOSSES = 2;
 
 /** The run that occupies the worker. Its job may have been taken from it. */
 interface ModelRun {
@@ -50,9 +52,20 @@ export class QueueModel {
   /** Ended, with what follows from it still to come. */
   #ending: ModelJob[] = [];
   #events = 0;
+  /** In the line, but to be claimed only when what put them there is durable. */
+  readonly #held = new Set<ModelJob>();
+  /** Of jobs lost twice or more one is in the line or runs; the others wait for it. */
+  #suspectOut: ModelJob | undefined;
+  #suspects: ModelJob[] = [];
+  #isReopened = false;
+  /** What `setRateLimit` was given. */
+  rateMax: number | undefined;
+  readonly #gates: boolean;
 
-  constructor(now: number) {
+  /** `gates`: jobs that are added or released can be claimed only when that is durable. */
+  constructor(now: number, gates = false) {
     this.now = now;
+    this.#gates = gates;
   }
 
   // ---- looking ----------------------------------------------------------------------------------------------------------------
@@ -125,7 +138,7 @@ export class QueueModel {
       return { job: known, deduplicated: true };
     });
     this.#follow(); // what items that ended at once lead to
-    this.#startNext();
+    this.#commit();
     return answers;
   }
 
@@ -246,6 +259,35 @@ export class QueueModel {
   /** Out of the line, if it is in it. */
   #leave(job: ModelJob): void {
     this.#line = this.#line.filter((other) => other !== job);
+    this.#held.delete(job);
+  }
+
+  /** As `#makeReady`, unless another job that was lost as often has to be through first. */
+  #makeReadyAgain(job: ModelJob, first = job.opts.lifo === true): void {
+    if (job.lost >= SUSPECT_LOSSES) {
+      if (this.#suspectOut !== undefined) {
+        this.#enter(job, 'blocked');
+        this.#suspects.push(job);
+        return;
+      }
+      this.#suspectOut = job;
+    }
+    this.#makeReady(job, first);
+  }
+
+  /** The suspect is through: the next one comes to the head. */
+  #leaveSuspects(job: ModelJob): void {
+    if (this.#suspectOut !== job) return;
+    this.#suspectOut = undefined;
+    this.#nextSuspect();
+  }
+
+  #nextSuspect(): void {
+    while (this.#suspectOut === undefined) {
+      const next = this.#suspects.shift();
+      if (next === undefined) return;
+      if (next.state === 'blocked' && next.isVisible) this.#makeReadyAgain(next, true);
+    }
   }
 
   /** To the tail of its priority; `lifo` jobs to its head. */
@@ -258,7 +300,7 @@ export class QueueModel {
 
   #delayOrReady(job: ModelJob, delay: number): void {
     if (delay <= 0) {
-      this.#makeReady(job);
+      this.#makeReadyAgain(job);
       return;
     }
     this.#enter(job, 'delayed');
@@ -269,12 +311,21 @@ export class QueueModel {
   #release(job: ModelJob): void {
     job.open.clear();
     this.#delayOrReady(job, job.opts.delay ?? 0);
+    if (this.#gates && job.state === 'waiting') this.#held.add(job);
+  }
+
+  /** The end of a step: the worker takes what there is, and once it is durable what has come. */
+  #commit(): void {
+    this.#startNext();
+    this.#held.clear();
+    this.#startNext();
   }
 
   #startNext(): void {
     if (this.paused || this.run !== undefined) return;
-    const job = this.#line.shift();
+    const job = this.#line.find((one) => !this.#held.has(one));
     if (job === undefined) return;
+    this.#leave(job);
     job.state = 'active';
     job.attemptsStarted++;
     job.expiry = NEVER;
@@ -400,6 +451,7 @@ export class QueueModel {
   #drop(job: ModelJob): void {
     const state = job.isVisible ? job.state : undefined;
     this.#leave(job);
+    this.#leaveSuspects(job);
     this.#forgetId(job);
     if (state !== 'completed' && !job.isOver) {
       job.state = 'cancelled'; // as far as dependents are concerned
@@ -417,10 +469,11 @@ export class QueueModel {
     this.run = undefined;
     if (job !== undefined) this.#settleRun(job, aborted, outcome);
     this.#follow();
-    this.#startNext();
+    this.#commit();
   }
 
   #settleRun(job: ModelJob, aborted: ModelRun['aborted'], outcome: ModelOutcome): void {
+    this.#leaveSuspects(job);
     if (outcome.kind === 'complete') {
       job.value = outcome.value;
       this.#end(job, 'completed');
@@ -456,6 +509,7 @@ export class QueueModel {
     const job = run.job as ModelJob;
     run.job = undefined;
     run.deadline = NEVER;
+    this.#leaveSuspects(job);
     if (run.aborted === 'cancelled') this.#end(job, 'cancelled');
     else this.#failAttempt(job, SOME_MESSAGE, 'timeout');
   }
@@ -471,9 +525,10 @@ export class QueueModel {
       run.deadline = this.now + GRACE_MS;
       return 'aborting';
     }
+    this.#leaveSuspects(job);
     this.#end(job, 'cancelled');
     this.#follow();
-    this.#startNext();
+    this.#commit();
     return 'cancelled';
   }
 
@@ -483,15 +538,15 @@ export class QueueModel {
     if (job.state === 'active') throw new Refused('JobActiveError');
     this.#drop(job);
     this.#follow();
-    this.#startNext();
+    this.#commit();
     return true;
   }
 
   promote(id: string): void {
     const job = this.#mustFind(id);
     if (job.state !== 'delayed') throw new Refused('ValidationError');
-    this.#makeReady(job);
-    this.#startNext();
+    this.#makeReadyAgain(job);
+    this.#commit();
   }
 
   changePriority(id: string, priority: number, lifo: boolean): void {
@@ -505,7 +560,7 @@ export class QueueModel {
     const job = this.#mustFind(id);
     if (job.state !== 'delayed') throw new Refused('ValidationError');
     this.#delayOrReady(job, delay);
-    this.#startNext();
+    this.#commit();
   }
 
   updateData(id: string, data: number): void {
@@ -517,16 +572,17 @@ export class QueueModel {
   moveToDlq(id: string, message: string): void {
     const job = this.#mustFind(id);
     if (job.isOver || job.state === 'active') throw new Refused('ValidationError');
+    this.#leaveSuspects(job);
     this.#fail(job, 'moved', message);
     this.#follow();
-    this.#startNext();
+    this.#commit();
   }
 
   // ---- what users do to the queue ---------------------------------------------------------------------------------------------
 
   setPaused(paused: boolean): void {
     this.paused = paused;
-    this.#startNext();
+    this.#commit();
   }
 
   retryDlq(ids: readonly string[] | 'all'): number {
@@ -544,6 +600,7 @@ export class QueueModel {
     }
     for (const job of chosen) {
       job.attemptsMade = 0;
+      job.lost = 0;
       job.finishedOn = undefined;
       job.expiry = job.opts.ttl === undefined ? NEVER : this.now + job.opts.ttl;
       for (const needed of job.needs) {
@@ -556,18 +613,21 @@ export class QueueModel {
       if (job.open.size > 0) this.#enter(job, 'blocked');
       else this.#makeReady(job);
     }
-    this.#startNext();
+    this.#commit();
     return chosen.size;
   }
 
   /** Removes those that are in these states now; one whose end another's removal leads to has ended. */
   drain(states: readonly JobState[]): void {
+    const needed = states.flatMap((state) => this.in(state)).filter(({ dependents }) => dependents.length > 0);
+    // In which order they go is not said of those that an earlier engine has left.
+    if (this.#isReopened && needed.length > 1) throw new Ambiguous();
     for (const job of states.flatMap((state) => this.in(state))) {
       if (job.isOver) continue;
       this.#drop(job);
       this.#follow();
     }
-    this.#startNext();
+    this.#commit();
   }
 
   obliterate(force: boolean): void {
@@ -582,7 +642,78 @@ export class QueueModel {
     for (const job of this.jobs) if (job.kept !== 'nothing') this.#drop(job);
     this.#follow();
     this.paused = false;
-    this.#startNext();
+    this.rateMax = undefined;
+    this.#commit();
+  }
+
+  // ---- one engine after the other ---------------------------------------------------------------------------------------------
+
+  /** The engine is closed in order, which gives back what runs, and opened again after that time. */
+  reopen(downMs: number): void {
+    const { run } = this;
+    this.run = undefined;
+    if (run?.job !== undefined) this.#giveBack(run.job, run.aborted);
+    this.#follow();
+    this.now += downMs;
+    this.#resume();
+  }
+
+  /** Where the old engine is, nobody knows; the new one finds that a run has not ended. */
+  crash(downMs: number): void {
+    const { run } = this;
+    this.waits.length = 0;
+    this.run = undefined;
+    this.now += downMs;
+    this.#putBack();
+    if (run?.job !== undefined && this.#suspectOut === run.job) this.#suspectOut = undefined;
+    // Before those that wait already.
+    const before = this.#suspects;
+    this.#suspects = [];
+    if (run?.job !== undefined) this.#lose(run.job, run.aborted);
+    this.#suspects.push(...before);
+    this.#follow();
+    this.#resume();
+  }
+
+  #giveBack(job: ModelJob, aborted: ModelRun['aborted']): void {
+    this.#leaveSuspects(job);
+    if (aborted === 'cancelled') this.#end(job, 'cancelled');
+    else this.#makeReadyAgain(job, true);
+  }
+
+  #lose(job: ModelJob, aborted: ModelRun['aborted']): void {
+    if (aborted === 'cancelled') {
+      this.#end(job, 'cancelled');
+      return;
+    }
+    job.lost++;
+    if (job.lost >= (job.opts.maxDeliveries ?? DELIVERIES_MAX)) this.#fail(job, 'worker_lost', SOME_MESSAGE);
+    else this.#makeReadyAgain(job, true);
+  }
+
+  /** What has ended is in order of its end, and of one moment in that in which it was added. */
+  #putBack(): void {
+    for (const job of [...this.jobs].sort((a, b) => (a.finishedOn ?? 0) - (b.finishedOn ?? 0)))
+      if (job.isOver) job.since = ++this.#events;
+  }
+
+  #resume(): void {
+    this.#putBack();
+    this.#isReopened = true;
+    this.waits.length = 0;
+    this.started.length = 0;
+    this.#nextSuspect();
+    for (let due = this.#dueNow(); due.length > 0; due = this.#dueNow()) {
+      if (due.length > 1 && due.some((job) => !job.isOver || job.dependents.length > 0)) throw new Ambiguous();
+      for (const job of due) this.#happen(job);
+      this.#follow();
+    }
+    this.#held.clear();
+    this.#commit();
+  }
+
+  #dueNow(): ModelJob[] {
+    return this.jobs.filter((job) => this.#moment(job) <= this.now);
   }
 
   // ---- waiting ----------------------------------------------------------------------------------------------------------------
@@ -644,7 +775,7 @@ export class QueueModel {
       for (const wait of waits) wait.over = 'timeout';
       for (const job of jobs) this.#happen(job);
       this.#follow();
-      this.#startNext();
+      this.#commit();
     }
     this.now = end;
   }
@@ -654,6 +785,6 @@ export class QueueModel {
     else if (job.isOver) this.#evict(job);
     else if (job === this.run?.job) this.#deadline(this.run);
     else if (job.expiry <= this.now) this.#fail(job, 'expired', SOME_MESSAGE);
-    else this.#makeReady(job);
+    else this.#makeReadyAgain(job);
   }
 }

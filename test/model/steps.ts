@@ -30,6 +30,13 @@ export type Step =
   | { readonly do: 'finished'; readonly jobs: readonly Ref[]; readonly timeout?: number; readonly settled: boolean }
   | { readonly do: 'advance'; readonly ms: number };
 
+/** What the engine is and was told, and what is under way when it is gone. */
+export type DurableStep =
+  | Step
+  | { readonly do: 'configure'; readonly max: number }
+  | { readonly do: 'reopen'; readonly downMs: number }
+  | { readonly do: 'crash'; readonly downMs: number; readonly during: 'nothing' | 'add' | 'settle' };
+
 const NAMES = ['x0', 'x1', 'x2', 'x3'] as const;
 const POLICIES: readonly Policy[] = ['fail', 'run', 'run-now', 'cancel', 'wait'];
 
@@ -74,6 +81,7 @@ const options: fc.Arbitrary<ModelOptions> = fc
     removeOnComplete: sometimes(retention, 4),
     removeOnFail: sometimes(retention, 4),
     idempotencyTtl: sometimes(fc.oneof(fc.constant(0), duration), 5),
+    maxDeliveries: sometimes(fc.integer({ min: 1, max: 4 }), 4),
   })
   .map((all) => Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined)));
 
@@ -104,35 +112,56 @@ const ms = fc.oneof(
   { weight: 1, arbitrary: fc.constantFrom(3_600_000, 86_400_000) },
 );
 
-function step<Name extends Step['do'], T extends object>(name: Name, rest: { [K in keyof T]: fc.Arbitrary<T[K]> }) {
-  return fc.record({ do: fc.constant(name), ...rest } as object) as unknown as fc.Arbitrary<Step>;
+function step<Name extends DurableStep['do'], T extends object>(
+  name: Name,
+  rest: { [K in keyof T]: fc.Arbitrary<T[K]> },
+) {
+  return fc.record({ do: fc.constant(name), ...rest } as object) as unknown as fc.Arbitrary<any>;
 }
 
 const timeout = sometimes(fc.oneof(fc.constant(0), duration), 2);
 
-export const steps: fc.Arbitrary<Step[]> = fc.array(
-  fc.oneof(
-    { weight: 12, arbitrary: step('add', { job: spec }) },
-    { weight: 4, arbitrary: step('addBulk', { jobs: fc.array(spec, { maxLength: 5 }), atomic: fc.boolean() }) },
-    { weight: 2, arbitrary: step('addAndWait', { job: spec, timeout }) },
-    { weight: 16, arbitrary: step('settle', { outcome }) },
-    { weight: 8, arbitrary: step('advance', { ms }) },
-    { weight: 2, arbitrary: step('pause', {}) },
-    { weight: 3, arbitrary: step('resume', {}) },
-    { weight: 3, arbitrary: step('cancel', { job: ref }) },
-    { weight: 3, arbitrary: step('remove', { job: ref }) },
-    { weight: 2, arbitrary: step('promote', { job: ref }) },
-    { weight: 3, arbitrary: step('changePriority', { job: ref, priority, lifo: fc.boolean() }) },
-    { weight: 2, arbitrary: step('changeDelay', { job: ref, delay: fc.oneof(fc.constant(0), duration) }) },
-    { weight: 2, arbitrary: step('updateData', { job: ref }) },
-    { weight: 2, arbitrary: step('moveToDlq', { job: ref, message }) },
-    { weight: 2, arbitrary: step('retryDlq', { jobs: fc.oneof(fc.constant('all'), fc.array(ref, { maxLength: 4 })) }) },
-    {
-      weight: 4,
-      arbitrary: step('finished', { jobs: fc.array(ref, { maxLength: 3 }), timeout, settled: fc.boolean() }),
-    },
-    { weight: 1, arbitrary: step('drain', { delayed: fc.boolean(), blocked: fc.boolean() }) },
-    { weight: 1, arbitrary: step('obliterate', { force: fc.boolean() }) },
-  ),
-  { maxLength: 60, size: 'max' },
-);
+interface Weighted<T> {
+  readonly weight: number;
+  readonly arbitrary: fc.Arbitrary<T>;
+}
+
+const common: Weighted<Step>[] = [
+  { weight: 12, arbitrary: step('add', { job: spec }) },
+  { weight: 4, arbitrary: step('addBulk', { jobs: fc.array(spec, { maxLength: 5 }), atomic: fc.boolean() }) },
+  { weight: 2, arbitrary: step('addAndWait', { job: spec, timeout }) },
+  { weight: 16, arbitrary: step('settle', { outcome }) },
+  { weight: 8, arbitrary: step('advance', { ms }) },
+  { weight: 2, arbitrary: step('pause', {}) },
+  { weight: 3, arbitrary: step('resume', {}) },
+  { weight: 3, arbitrary: step('cancel', { job: ref }) },
+  { weight: 3, arbitrary: step('remove', { job: ref }) },
+  { weight: 2, arbitrary: step('promote', { job: ref }) },
+  { weight: 3, arbitrary: step('changePriority', { job: ref, priority, lifo: fc.boolean() }) },
+  { weight: 2, arbitrary: step('changeDelay', { job: ref, delay: fc.oneof(fc.constant(0), duration) }) },
+  { weight: 2, arbitrary: step('updateData', { job: ref }) },
+  { weight: 2, arbitrary: step('moveToDlq', { job: ref, message }) },
+  { weight: 2, arbitrary: step('retryDlq', { jobs: fc.oneof(fc.constant('all'), fc.array(ref, { maxLength: 4 })) }) },
+  {
+    weight: 4,
+    arbitrary: step('finished', { jobs: fc.array(ref, { maxLength: 3 }), timeout, settled: fc.boolean() }),
+  },
+  { weight: 1, arbitrary: step('drain', { delayed: fc.boolean(), blocked: fc.boolean() }) },
+  { weight: 1, arbitrary: step('obliterate', { force: fc.boolean() }) },
+];
+
+const downMs = fc.oneof({ weight: 3, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: duration });
+const during = fc.constantFrom('nothing' as const, 'add' as const, 'settle' as const);
+
+const lasting: Weighted<DurableStep>[] = [
+  { weight: 1, arbitrary: step('configure', { max: fc.integer({ min: 10_000, max: 10_009 }) }) },
+  { weight: 4, arbitrary: step('reopen', { downMs }) },
+  { weight: 6, arbitrary: step('crash', { downMs, during }) },
+];
+
+function history<T>(weighted: readonly Weighted<T>[]): fc.Arbitrary<T[]> {
+  return fc.array(fc.oneof(...weighted), { maxLength: 60, size: 'max' });
+}
+
+export const steps: fc.Arbitrary<Step[]> = history(common);
+export const durableSteps: fc.Arbitrary<DurableStep[]> = history([...common, ...lasting]);
