@@ -63,6 +63,7 @@ export type { CloseOptions, WorkerOptions } from '../client/worker-options.js';
 export type { AttachedEngine } from './default.js';
 export { Engine, type EngineStats } from './engine.js';
 export type { Durability, EngineOptions } from './options.js';
+export { type DoctorOptions, type DoctorReport, doctor } from './store/doctor.js';
 export type { LogSession, LogStore } from './store/log-store.js';
 export type { EngineHandle } from './threads/wire.js';
 export { type Clock, SystemClock, TestClock } from './upkeep/clock.js';

@@ -26,7 +26,7 @@ export interface LmdbStoreOptions {
 }
 
 /** Symbols sort before numbers: batches are always added at the end of the tree, where pages fill up completely. */
-const HEAD = Symbol.for('flashq.head');
+export const HEAD = Symbol.for('flashq.head');
 /** Keys that one transaction of a truncation deletes: 0.3 ms beside its sync. */
 const FORGET_KEYS = 256;
 /** Bytes of the batches that one asynchronous transaction takes. lmdb-js begins one of 4 MB before all of it is handed over. */
@@ -38,7 +38,7 @@ const BATCH_BYTES_MAX = 64 << 20;
 /** Jobs may hold anything: a directory that others may read shows them none. The types of lmdb-js don't know this option. */
 const PRIVATE = { permissionsMode: 0o600 };
 
-type Database = RootDatabase<Buffer, number | symbol>;
+export type Database = RootDatabase<Buffer, number | symbol>;
 
 export class LmdbStore implements LogStore {
   readonly caps = { ack: 'fsync', shared: false, batchBytesMax: BATCH_BYTES_MAX } as const;
@@ -68,10 +68,11 @@ export class LmdbStore implements LogStore {
   }
 }
 
-async function openDatabase(path: string): Promise<Database> {
+export async function openDatabase(path: string, opts: { readonly readOnly?: true } = {}): Promise<Database> {
   const { open } = await loadLmdb();
   return open<Buffer, number | symbol>({
     ...PRIVATE,
+    ...opts,
     path,
     noSubdir: true,
     encoding: 'binary',

@@ -8,6 +8,7 @@ import { DISCARDED, ENDING, HAS_DEPENDENCIES, SUSPECT_OUT, TIMED_OUT, WAITED } f
 import type { QueueEntry } from '../queues.js';
 import type { EngineState } from '../state.js';
 import * as F from './format.js';
+import { GroupAssembler, recordsFault } from './groups.js';
 import { Ledger } from './ledger.js';
 import { QueueRecords, settingsOf } from './queue-records.js';
 import { forgetRecords, PAGE_SHIFT, SlotTable } from './slot-table.js';
@@ -37,50 +38,26 @@ export class Replay {
   readonly #byId = new Map<number, QueueEntry>();
   /** By page as in the table: state | 16 when it has an id of its own. */
   readonly #targets: Uint8Array[] = [];
+  readonly #groups: GroupAssembler;
   /**
    * The log forgets what is oldest, and what replaces it may stand anywhere behind: changes of a job whose first record has been
    * forgotten are followed by a newer one, or by its end; and a queue's record may come after its jobs. Where they stood.
    */
   readonly #orphans = new Map<number, number>();
   readonly #homeless = new Map<Slot, { readonly queue: number; readonly position: number }>();
-  /** A group whose last batch has not come. */
-  #parts: Uint8Array[] = [];
-  #partsAt = 0;
-  /** Where an engine stopped in the middle of a group: only an engine after it may have written what follows. */
-  #broken: { readonly position: number; readonly what: string } | undefined;
 
   constructor(state: EngineState) {
     this.#state = state;
+    this.#groups = new GroupAssembler({
+      group: (position, bytes) => this.#group(position, bytes),
+      unfinished: () => {}, // nobody was told of it
+      fault: (position, kind, what) => this.#refuse(position, kind, what),
+    });
   }
 
   /** @throws StoreError when it is not what was written, or of a newer version. */
   batch(position: number, bytes: Uint8Array): void {
-    const header = F.readBatch(bytes, position);
-    if ('what' in header) {
-      if (header.kind !== 'torn') this.#refuse(position, header.kind, header.what);
-      this.#breakOff(position, header.what);
-      return;
-    }
-    if (header.isFirst) {
-      if (this.#parts.length !== 0) this.#breakOff(this.#partsAt, 'its group has no end');
-      this.#partsAt = position;
-    } else if (this.#parts.length === 0) {
-      const { position: at, what } = this.#broken ?? { position, what: 'its group has no beginning' };
-      if (this.ledger.newest !== 0 || this.#broken !== undefined) this.#refuse(at, 'damaged', what);
-      return; // the rest of one whose beginning has been forgotten
-    }
-    this.#parts.push(bytes.subarray(F.BATCH_HEADER_BYTES));
-    if (!header.isLast) return;
-    const [first] = this.#parts as [Uint8Array];
-    const whole = this.#parts.length === 1 ? first : new Uint8Array(Buffer.concat(this.#parts));
-    this.#parts = [];
-    this.#group(this.#partsAt, whole);
-  }
-
-  /** The group under way was never acknowledged, so nothing is lost with it: if it is the last that its engine has written. */
-  #breakOff(position: number, what: string): void {
-    this.#parts = [];
-    this.#broken ??= { position, what };
+    this.#groups.batch(position, bytes);
   }
 
   /**
@@ -89,6 +66,7 @@ export class Replay {
    * @throws StoreError when something is missing that nothing has replaced.
    */
   end(): void {
+    this.#groups.end();
     for (const [number, position] of this.#orphans)
       this.#refuse(position, 'damaged', `it tells of a change of job ${number}, which isn't there`);
     for (const [slot, { queue, position }] of this.#homeless) {
@@ -111,17 +89,11 @@ export class Replay {
     this.ledger.add(number, position, bytes.length);
     this.wasClosed = false;
     const reader = new RecordReader(bytes);
-    let isOpening = false;
+    const fault = recordsFault(reader.view);
+    if (fault !== undefined) this.#refuse(position, 'damaged', fault);
     // Queues first: the records of a group are in no order but that of the jobs.
-    for (let at = 0; at < bytes.length; at += reader.bytes(at)) {
-      const length = reader.bytes(at);
-      if (length < F.RECORD_HEADER_BYTES || at + length > bytes.length)
-        this.#refuse(position, 'damaged', `the record at byte ${at} has a length of ${length}`);
+    for (let at = 0; at < bytes.length; at += reader.bytes(at))
       if (reader.kind(at) === F.KIND_QUEUE) this.#queue(reader, at, number);
-      else if (reader.kind(at) === F.KIND_OPENED) isOpening = true;
-    }
-    if (this.#broken !== undefined && !isOpening) this.#refuse(this.#broken.position, 'damaged', this.#broken.what);
-    this.#broken = undefined;
     for (let at = 0; at < bytes.length; at += reader.bytes(at)) this.#record(reader, at, number, position);
   }
 
@@ -323,15 +295,15 @@ const BLOCK_PARTS = [
 /** Reads the words of a group. */
 class RecordReader {
   readonly #bytes: Uint8Array;
-  readonly #view: DataView;
+  readonly view: DataView;
 
   constructor(bytes: Uint8Array) {
     this.#bytes = bytes;
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   }
 
   bytes(at: number): number {
-    return this.#view.getUint32(at + F.R_BYTES, true);
+    return this.view.getUint32(at + F.R_BYTES, true);
   }
 
   kind(at: number): number {
@@ -343,15 +315,15 @@ class RecordReader {
   }
 
   u16(at: number): number {
-    return this.#view.getUint16(at, true);
+    return this.view.getUint16(at, true);
   }
 
   u32(at: number): number {
-    return this.#view.getUint32(at, true);
+    return this.view.getUint32(at, true);
   }
 
   f64(at: number): number {
-    return this.#view.getFloat64(at, true);
+    return this.view.getFloat64(at, true);
   }
 
   /** Bytes behind their length. */

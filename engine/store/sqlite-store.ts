@@ -22,7 +22,7 @@ interface Database {
   close(): void;
 }
 interface Sqlite {
-  readonly DatabaseSync: new (path: string) => Database;
+  readonly DatabaseSync: new (path: string, opts?: { readonly readOnly?: boolean }) => Database;
 }
 
 const BATCH_BYTES_MAX = 64 << 20;
@@ -65,7 +65,7 @@ export class SqliteStore implements LogStore {
   }
 }
 
-function loadSqlite(): Sqlite {
+export function loadSqlite(): Sqlite {
   try {
     return createRequire(import.meta.url)('node:sqlite') as Sqlite;
   } catch (cause) {

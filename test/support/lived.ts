@@ -17,8 +17,11 @@ export interface Moment {
   readonly now: number;
 }
 
-export async function openLife(store: LogStore, opts: object = {}): Promise<Life & { close(): Promise<void> }> {
-  const b = await bench({ store, random: () => 0.5, ...SMALL, ...opts });
+export async function openLife(
+  store: LogStore | undefined,
+  opts: object = {},
+): Promise<Life & { close(): Promise<void> }> {
+  const b = await bench({ ...(store === undefined ? {} : { store }), random: () => 0.5, ...SMALL, ...opts });
   const open = new Map<string, Hands>();
   const hands = (queue: string): Hands => {
     const known = open.get(queue) ?? b.hands({ concurrency: 3 }, queue);
