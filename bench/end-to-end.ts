@@ -1,11 +1,11 @@
 /** From `add` to the result in the producer's hands, with one thread on each side as in the floor, and adds alone. */
-import { Engine, Queue, Worker } from 'flashq';
+import { Engine, type EngineOptions, Queue, Worker } from 'flashq';
 import { FLOOR, floorCase } from './floor.js';
 import { type Case, hashOf, hashOfIds, type Part, type Sample, type Settings } from './harness.js';
 import { noop, type SmallJob, type SmallResult, smallJob } from './jobs.js';
 
 type Place = 'thread' | 'in process';
-type Style = 'bulks of 1,000' | '1,000 addAndWait in flight';
+export type Style = 'bulks of 1,000' | '1,000 addAndWait in flight';
 
 const BULK = 1_000;
 const BULKS_IN_FLIGHT = 4; // one being added, one being run, one being read, and one to spare
@@ -13,9 +13,19 @@ const SINGLES_IN_FLIGHT = 1_000;
 const CONCURRENCY = 256;
 const QUEUE = 'small';
 
-async function endToEndCase(place: Place, style: Style, { quick }: Settings): Promise<Case> {
+export interface EndToEnd {
+  readonly name?: string;
+  readonly place: Place;
+  readonly style: Style;
+  readonly engine?: EngineOptions;
+}
+
+export async function endToEndCase(
+  { place, style, name = `${place}, ${style}`, engine: options = {} }: EndToEnd,
+  { quick }: Settings,
+): Promise<Case> {
   const jobs = quick ? 2_000 : 200_000;
-  const engine = await Engine.open({});
+  const engine = await Engine.open(options);
   const queue = new Queue<SmallJob, SmallResult>(QUEUE, { connection: engine });
   const worker =
     place === 'thread'
@@ -30,7 +40,7 @@ async function endToEndCase(place: Place, style: Style, { quick }: Settings): Pr
         });
   const once = style === 'bulks of 1,000' ? () => inBulks(queue, jobs) : () => singly(queue, jobs);
   return {
-    name: `${place}, ${style}`,
+    name,
     unit: 'jobs/s',
     expected: { count: jobs, hash: hashOfIds(jobs) },
     once,
@@ -41,7 +51,7 @@ async function endToEndCase(place: Place, style: Style, { quick }: Settings): Pr
   };
 }
 
-async function inBulks(queue: Queue<SmallJob, SmallResult>, jobs: number): Promise<Sample> {
+export async function inBulks(queue: Queue<SmallJob, SmallResult>, jobs: number): Promise<Sample> {
   let next = 0;
   let count = 0;
   let hash = 0;
@@ -110,9 +120,15 @@ function besideFloor(name: string, atLeast: number, open: (settings: Settings) =
 }
 
 export const endToEndParts: readonly Part[] = [
-  besideFloor('thread-bulk', 0.6, (settings) => endToEndCase('thread', 'bulks of 1,000', settings)),
-  besideFloor('thread-single', 0.6, (settings) => endToEndCase('thread', '1,000 addAndWait in flight', settings)),
-  besideFloor('process-bulk', 0.6, (settings) => endToEndCase('in process', 'bulks of 1,000', settings)),
-  besideFloor('process-single', 0.6, (settings) => endToEndCase('in process', '1,000 addAndWait in flight', settings)),
+  besideFloor('thread-bulk', 0.6, (settings) => endToEndCase({ place: 'thread', style: 'bulks of 1,000' }, settings)),
+  besideFloor('thread-single', 0.6, (settings) =>
+    endToEndCase({ place: 'thread', style: '1,000 addAndWait in flight' }, settings),
+  ),
+  besideFloor('process-bulk', 0.6, (settings) =>
+    endToEndCase({ place: 'in process', style: 'bulks of 1,000' }, settings),
+  ),
+  besideFloor('process-single', 0.6, (settings) =>
+    endToEndCase({ place: 'in process', style: '1,000 addAndWait in flight' }, settings),
+  ),
   besideFloor('adds', 0.6, addsCase),
 ];

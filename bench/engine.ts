@@ -1,10 +1,14 @@
 /** Everything that is measured through the package's public entries. */
 import { backlogParts } from './backlog.js';
 import { cpuBoundParts } from './cpu-bound.js';
+import { durableParts } from './durable.js';
+import { durableAddsParts } from './durable-adds.js';
 import { endToEndParts } from './end-to-end.js';
 import { fanInParts } from './fan-in.js';
 import type { Part } from './harness.js';
 import { latencyParts } from './latency.js';
+import { reopenParts } from './reopen.js';
+import { stallParts } from './stall.js';
 
 export const engineParts: readonly Part[] = [
   ...endToEndParts,
@@ -12,4 +16,8 @@ export const engineParts: readonly Part[] = [
   ...fanInParts,
   ...cpuBoundParts,
   ...backlogParts,
+  ...durableParts,
+  ...durableAddsParts,
+  ...stallParts,
+  ...reopenParts,
 ];

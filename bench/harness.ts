@@ -59,6 +59,8 @@ export interface Group {
   /** Smaller numbers than the run's, for cases that take long. */
   readonly repetitions?: number;
   readonly warmups?: number;
+  /** Of a quick run: fewer, for cases whose repetitions have nothing in common. */
+  readonly quickRepetitions?: number;
   readonly cases: readonly Case[];
   readonly ratios?: readonly Ratio[];
   readonly targets?: readonly Target[];
@@ -117,7 +119,7 @@ export function hashOfIds(count: number, first = 0): number {
 export async function runPart(part: Part, settings: Settings, say: (line: string) => void): Promise<Row[]> {
   const group = await part.open(settings);
   const warmups = settings.quick ? settings.warmups : (group.warmups ?? settings.warmups);
-  const repetitions = settings.quick ? settings.repetitions : (group.repetitions ?? settings.repetitions);
+  const repetitions = (settings.quick ? group.quickRepetitions : group.repetitions) ?? settings.repetitions;
   const figures = new Map<string, { unit: string; values: number[] }>();
   try {
     for (let turn = -warmups; turn < repetitions; turn++) {

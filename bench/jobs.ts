@@ -16,3 +16,11 @@ export function smallJob(id: number): SmallJob {
 export async function noop(job: SmallJob): Promise<SmallResult> {
   return { id: job.id };
 }
+
+const SAMPLES = 1_000;
+
+/** Which of so many jobs are read back where all would be too many: evenly spread, the first among them. */
+export function sampleOf(jobs: number): number[] {
+  const step = Math.max(1, Math.floor(jobs / SAMPLES));
+  return Array.from({ length: Math.ceil(jobs / step) }, (_, nth) => nth * step);
+}

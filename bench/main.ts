@@ -1,6 +1,8 @@
 /** `npm run bench [-- --only PATTERN] [--quick] [--json FILE] [--list]` */
+import { tmpdir } from 'node:os';
 import { parseArgs } from 'node:util';
 import { coreParts } from './core.js';
+import { isTmpInMemory } from './data-dir.js';
 import { engineParts } from './engine.js';
 import { floorPart } from './floor.js';
 import { FULL, machine, type Part, QUICK, type Row, runPart, tableOf, writeJson } from './harness.js';
@@ -33,6 +35,8 @@ async function run(chosen: readonly Part[]): Promise<void> {
   console.log(
     `Node ${node}, ${cores} cores (${cpu}), ${memoryGiB} GiB${settings.quick ? '; quick: no figure to keep' : ''}\n`,
   );
+  if (await isTmpInMemory())
+    console.log(`${tmpdir()} lies in memory: for the durable parts set TMPDIR to a folder on a disk.\n`);
   for (const part of chosen) rows.push(...(await runPart(part, settings, progress)));
   progress('');
   console.log(tableOf(rows));
