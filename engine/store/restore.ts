@@ -3,9 +3,9 @@
  * decides about those whose run ended with the engine before.
  */
 import { L, type Slot } from '../core/index.js';
-import { release } from '../jobs/dependencies.js';
-import { retainAgain } from '../jobs/endings.js';
-import { finalOf, HAS_DEPENDENCIES, policyOf, SUSPECT, SUSPECT_OUT } from '../jobs/flags.js';
+import { applyPolicy, release } from '../jobs/dependencies.js';
+import { deferEnds, retainAgain } from '../jobs/endings.js';
+import { finalOf, HAS_DEPENDENCIES, SUSPECT, SUSPECT_OUT } from '../jobs/flags.js';
 import { loseRun, makeReady, SUSPECT_LOSSES } from '../jobs/settle.js';
 import { type EngineState, flagsOf, queueOf, setFlags } from '../state.js';
 import { toReady } from '../upkeep/postponed.js';
@@ -18,6 +18,8 @@ export interface Unfinished {
   readonly lost: readonly Slot[];
   /** Held apart, or released by the last thing that happened. */
   readonly held: readonly Slot[];
+  /** Something that they wait for has failed, which they had not heard of when the process ended. */
+  readonly unheard: readonly Slot[];
   /** Removed, and read by nobody any more. */
   readonly unread: readonly Slot[];
   readonly finished: readonly Slot[];
@@ -32,7 +34,7 @@ export function restoreStates(state: EngineState, replay: Replay, noted: Readonl
   const slots = slotsOf(replay);
   // In the order in which they began to wait: in that one they are told.
   const dependents = inOrderOfPlace(replay, [...replay.dependencies.keys()]);
-  for (const slot of dependents) connectAgain(state, replay, slot);
+  const unheard = dependents.filter((slot) => connectAgain(state, replay, slot) === 'unheard');
   for (const slot of slots) nameAgain(state, replay, slot);
   const by: Slot[][] = Array.from({ length: L.STATES }, () => []);
   for (const slot of slots) (by[stateBefore(state, replay, slot, noted)] as Slot[]).push(slot);
@@ -55,7 +57,7 @@ export function restoreStates(state: EngineState, replay: Replay, noted: Readonl
   const waiting = inOrderOfPlace(replay, of(L.STATE_FREE, L.STATE_WAITING));
   const lost = inOrderOfPlace(replay, of(L.STATE_ACTIVE));
   for (const slot of lost) state.core.wasm.jobBlock(slot);
-  return { lost, held: [...pushAgain(state, replay, waiting), ...held], unread, finished };
+  return { lost, held: [...pushAgain(state, replay, waiting), ...held], unheard, unread, finished };
 }
 
 /** As the log has it, unless a start was noted of which the log does not know the end. */
@@ -76,28 +78,30 @@ function slotsOf({ table }: Replay): Slot[] {
 
 // ---- dependencies and ids -------------------------------------------------------------------------------------------------------
 
-function connectAgain(state: EngineState, replay: Replay, slot: Slot): void {
+/** What has completed since that was written down is waited for no more. `unheard`: some of it has failed, and nothing followed. */
+function connectAgain(state: EngineState, replay: Replay, slot: Slot): 'unheard' | undefined {
   const numbers = replay.dependencies.get(slot) as Float64Array;
   const { core } = state;
   let unsettled = 0;
+  let failed = 0;
   for (let i = numbers.length - 1; i >= 0; i--) {
     const number = numbers[i] as number;
     const dependency = core.findNumber(Math.abs(number));
     if (dependency === 0) continue;
     const edge = core.wasm.edgeAdd(slot, dependency) >>> 0;
-    if (number > 0 || !mayComplete(replay, state, slot, dependency)) continue;
+    if (number > 0 || hasCompleted(state, replay, dependency)) continue;
     core.wasm.edgeLink(edge);
     unsettled++;
+    if (replay.stateOf(dependency) >= L.STATE_COMPLETED) failed++;
   }
   core.setField(slot, L.S_UNSETTLED, unsettled);
   setFlags(state, slot, HAS_DEPENDENCIES);
+  return failed === 0 ? undefined : 'unheard';
 }
 
-/** What it waited for may have settled after that was written down. */
-function mayComplete(replay: Replay, state: EngineState, dependent: Slot, dependency: Slot): boolean {
-  const raw = replay.stateOf(dependency);
-  if (raw < L.STATE_COMPLETED) return true;
-  return raw === L.STATE_FAILED && policyOf(flagsOf(state, dependent)) === 'wait';
+function hasCompleted(state: EngineState, replay: Replay, slot: Slot): boolean {
+  const raw = replay.stateOf(slot);
+  return raw === L.STATE_COMPLETED || (raw > L.STATE_CANCELLED && finalOf(flagsOf(state, slot)) === L.STATE_COMPLETED);
 }
 
 function nameAgain(state: EngineState, replay: Replay, slot: Slot): void {
@@ -186,8 +190,9 @@ function isInLane(table: Replay['table'], slot: Slot): boolean {
 // ---- decisions ------------------------------------------------------------------------------------------------------------------
 
 /** What becomes of the rest. Each of it is a change, written down like any other. */
-export function decideRest(state: EngineState, { lost, held, unread, finished }: Unfinished): void {
+export function decideRest(state: EngineState, { lost, held, unheard, unread, finished }: Unfinished): void {
   const { core } = state;
+  for (const slot of unheard) deferEnds(() => tellFailures(state, slot));
   for (const slot of unread) core.wasm.jobRemove(slot);
   // The first to be claimed comes last to the head.
   for (let i = lost.length - 1; i >= 0; i--) loseRun(state, lost[i] as Slot);
@@ -197,4 +202,15 @@ export function decideRest(state: EngineState, { lost, held, unread, finished }:
     else release(state, slot);
   }
   for (const slot of finished) if (core.state(slot) >= L.STATE_COMPLETED) retainAgain(state, slot);
+}
+
+/** Does what a blocked job's policy says of what it waits for and has failed. */
+function tellFailures(state: EngineState, slot: Slot): void {
+  const { core } = state;
+  let edge = core.field(slot, L.S_DEPENDENCIES);
+  for (; edge !== 0 && core.state(slot) === L.STATE_BLOCKED; edge = core.field(edge, L.D_IN_NEXT)) {
+    const dependency = core.field(edge, L.D_DEPENDENCY);
+    if (core.field(edge, L.D_LINKED) === 0 || core.state(dependency) < L.STATE_COMPLETED) continue;
+    applyPolicy(state, slot, dependency, edge, 'failed');
+  }
 }
