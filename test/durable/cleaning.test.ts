@@ -44,16 +44,18 @@ test('jobs that stand before the record of their queue, since that was written a
   const store = new MemoryStore();
   let { engine, queue } = await opened(store);
   const ids: string[] = [];
+  let isCleaned = false;
   for (let i = 0; i < 30; i++) {
     await queue.remove((await queue.add('goes', i, { delay: LATER_MS })).id);
     ids.push((await queue.add('stays', i, { delay: LATER_MS, jobId: `own ${i}` })).id);
+    isCleaned ||= ledgerOf(engine).oldest > 1;
     if (i % 3 !== 0) continue;
     await engine.close();
     ({ engine, queue } = await opened(store));
     for (const id of ids) expect((await queue.getJob(id))?.id).toBe(id);
     expect(engine.queues().map(({ name }) => name)).toEqual(['q']);
   }
-  expect(ledgerOf(engine).oldest).toBeGreaterThan(1);
+  expect(isCleaned).toBe(true);
   await engine.close();
 });
 
