@@ -20,9 +20,9 @@ export interface Seen {
   of(jobId: string): string[];
 }
 
-export async function bench(options: object = {}): Promise<Bench> {
-  const clock = new TestClock();
-  const engine = await Engine.open({ clock, ...options });
+export async function bench(options: { clock?: TestClock } & object = {}): Promise<Bench> {
+  const { clock = new TestClock() } = options;
+  const engine = await Engine.open({ ...options, clock });
   const open: { close(...args: any[]): Promise<void> }[] = [];
   const self: Bench = {
     engine,
