@@ -20,7 +20,9 @@ export interface Seen {
   of(jobId: string): string[];
 }
 
-export async function bench(options: { clock?: TestClock } & object = {}): Promise<Bench> {
+export async function bench(
+  options: { readonly clock?: TestClock; readonly [option: string]: unknown } = {},
+): Promise<Bench> {
   const { clock = new TestClock() } = options;
   const engine = await Engine.open({ ...options, clock });
   const open: { close(...args: any[]): Promise<void> }[] = [];
