@@ -122,7 +122,9 @@ export class InProcessConnection implements C.Connection {
   async getDependencies(queue: string, ref: C.JobRef): Promise<C.DependencyRecord[]> {
     this.#queue(queue);
     const slot = mustResolve(this.state, queue, ref);
-    return this.#toldOf(dependenciesOf(this.state, slot), dependencyRecords(this.state, slot));
+    const slots = dependenciesOf(this.state, slot);
+    const records = dependencyRecords(this.state, slot);
+    return slots.length === 0 ? this.#told(records) : this.#toldOf(slots, records); // a finished job has only their names
   }
 
   async explain(queue: string, ref: C.JobRef): Promise<C.Explanation> {

@@ -354,13 +354,16 @@ export class History {
 
   #missing(job: Known, isExcused: (at: number) => boolean): void {
     const isKnown = job.found !== undefined || job.added !== undefined || job.starts > 0;
+    const isUndone = job.found === undefined && isExcused(job.added ?? job.at);
+    if (isUndone) this.#disown(job);
     if (isKnown && mayBeGone(job)) return;
-    if (isKnown && (job.found !== undefined || !isExcused(job.added ?? job.at))) this.#wrong(`${job.key} is lost`);
-    this.#forget(job);
+    if (isKnown && !isUndone) this.#wrong(`${job.key} is lost`);
+    this.#disown(job);
+    this.jobs.delete(job.key);
   }
 
-  #forget(job: Known): void {
-    this.jobs.delete(job.key);
+  /** Its ids are anybody's. */
+  #disown(job: Known): void {
     const { jobId } = job.opts;
     if (jobId !== undefined && this.#owners.get(`${job.queue}/${jobId}`) === job.key)
       this.#owners.delete(`${job.queue}/${jobId}`);

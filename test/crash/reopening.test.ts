@@ -88,6 +88,29 @@ describe('a log that has been shortened', () => {
     expect(b.engine.stats().jobs).toBe(1);
   });
 
+  test.each([
+    ['replaces it', (b: Bench) => b.queue().updateData('mine', 'new'), 'old'],
+    ['removes it', (b: Bench) => b.queue().remove('mine'), 'old'],
+  ] as const)('keeps what is needed until what %s is durable', async (_how, change, data) => {
+    let b = await open();
+    const queue = b.queue();
+    await queue.pause();
+    await queue.add('early', 'old', { jobId: 'mine' });
+    await fill(b, OLDER);
+    store.hold();
+    const underway = b.queue('other').add('filler', 0);
+    await until(() => store.held === 1);
+    // The records at the log's beginning: that of the job, and those of the queues.
+    const changes = [change(b), queue.resume(), b.queue('other').pause(), underway];
+    for (const one of changes) one.catch(() => {}); // that the power failed
+    await until(() => store.held === 2 || b.engine.state.journal?.hasChanges === true);
+    store.release(1);
+    await underway;
+    b = await open();
+    expect((await b.queue().getJob('mine'))?.data).toBe(data);
+    expect(await b.queue().isPaused()).toBe(true);
+  });
+
   test('that an engine was not closed is known even when its opening has been forgotten', async () => {
     let b = await open();
     await fill(b, OLDER);
