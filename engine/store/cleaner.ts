@@ -15,8 +15,9 @@ export interface CleaningLimits {
   readonly stepBytes: number;
   /** Slots looked at in one step: some 50 µs. */
   readonly stepSlots: number;
-  /** The log is told to forget when that many groups can go. */
+  /** The log is told to forget when that many groups can go, or that many bytes. */
   readonly forgetGroups: number;
+  readonly forgetBytes: number;
 }
 
 const LIMITS: CleaningLimits = {
@@ -25,6 +26,7 @@ const LIMITS: CleaningLimits = {
   stepBytes: 256 * 1024,
   stepSlots: 50_000,
   forgetGroups: 64,
+  forgetBytes: 4 << 20,
 };
 
 /** What it needs of a journal. */
@@ -43,6 +45,8 @@ export class Cleaner {
   #goesWith = 0;
   #position = 0;
   #forgotten = 0;
+  /** Of groups that have been dropped, and not been forgotten by the log. */
+  #bytes = 0;
   #isStopped = false;
 
   constructor(journal: Cleanable, limits: CleaningLimits = LIMITS) {
@@ -54,9 +58,9 @@ export class Cleaner {
   step(durable: number): void {
     const { ledger } = this.#journal;
     if (this.#isStopped) return;
-    const { slack, slackBytes, forgetGroups } = this.limits;
+    const { slack, slackBytes } = this.limits;
     this.#drop(durable);
-    if (this.#position !== 0 && ledger.oldest - this.#forgotten >= forgetGroups) this.#forget();
+    if (this.#position !== 0 && this.#mayForget()) this.#forget();
     if (this.#target === 0) {
       if (ledger.bytes <= ledger.liveBytes * slack + slackBytes) return;
       this.#target = ledger.middle();
@@ -77,11 +81,19 @@ export class Cleaner {
       this.#goesWith = changesGroup;
     }
     if (this.#goesWith > durable) return;
+    const before = ledger.bytes;
     this.#position = ledger.drop(this.#goesBefore);
+    this.#bytes += before - ledger.bytes;
     this.#goesBefore = 0;
   }
 
+  #mayForget(): boolean {
+    const { forgetGroups, forgetBytes } = this.limits;
+    return this.#journal.ledger.oldest - this.#forgotten >= forgetGroups || this.#bytes >= forgetBytes;
+  }
+
   #forget(): void {
+    this.#bytes = 0;
     this.#journal.forget(this.#position);
     this.#forgotten = this.#journal.ledger.oldest;
     this.#position = 0;

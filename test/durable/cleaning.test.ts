@@ -5,7 +5,7 @@ import { MemoryStore } from '#engine/store/memory-store.js';
 import { Replay } from '#engine/store/replay.js';
 
 /** Cleans soon, and little at a time. */
-const EAGER = { slack: 1.5, slackBytes: 200, stepBytes: 200, stepSlots: 50, forgetGroups: 1 };
+const EAGER = { slack: 1.5, slackBytes: 200, stepBytes: 200, stepSlots: 50, forgetGroups: 1, forgetBytes: 1 };
 const LATER_MS = 60_000;
 
 async function opened(store: MemoryStore): Promise<{ engine: Engine; queue: Queue }> {

@@ -5,7 +5,7 @@ import { MemoryStore } from '#engine/store/memory-store.js';
 import { Hand } from '../conformance/kit.js';
 import { temporaryDir } from '../support/places.js';
 
-const EAGER = { slack: 1.2, slackBytes: 200, stepBytes: 200, stepSlots: 50, forgetGroups: 1 };
+const EAGER = { slack: 1.2, slackBytes: 200, stepBytes: 200, stepSlots: 50, forgetGroups: 1, forgetBytes: 1 };
 const MINUTE_MS = 60_000;
 
 let store: MemoryStore;
@@ -100,6 +100,17 @@ test('a job retried out of the dead letter queue waits behind those that wait fo
   await reopen();
   await queue.resume();
   expect(await order()).toEqual(['needed', 2, 1]);
+});
+
+test('what a job waited for when it failed is nothing to it any more', async () => {
+  await queue.pause();
+  const needed = await add('needed');
+  const moved = await add('moved', { dependsOn: [needed] });
+  await queue.moveToDlq(moved, 'by hand');
+  await reopen();
+  await queue.cancel(needed);
+  expect((await queue.getJob(moved))?.dlq?.reason).toBe('moved');
+  expect((await queue.getJobCounts()).failed).toBe(1);
 });
 
 test('a record that was kept stays, though another of its state says that only one may be', async () => {

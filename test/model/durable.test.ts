@@ -19,6 +19,7 @@ const cleaning = fc.record({
   stepBytes: fc.constantFrom(100, 1000),
   stepSlots: fc.constantFrom(3, 1000),
   forgetGroups: fc.constantFrom(1, 8),
+  forgetBytes: fc.constant(4000),
 });
 
 test.each(['commit', 'relaxed'] as const)(

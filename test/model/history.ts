@@ -122,7 +122,9 @@ export class History {
       else compareWait(model, real, isOne);
     }
     this.#waits = [];
+    const before = this.#session.engine.state.journal?.ledger.liveBytes;
     this.#session = await Session.open(new TestClock(now + downMs), this.#durable);
+    if (downMs === 0) equal(this.#session.liveBytes, before); // counted from the start, it is what all changes have made it
   }
 
   /** What is under way has not been told to anybody, and never is. */

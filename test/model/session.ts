@@ -20,12 +20,15 @@ export class Session {
   readonly engine: Engine;
   readonly queue: Queue;
   readonly hand: Hand;
+  /** What the log is needed for, as it was read. */
+  readonly liveBytes: number | undefined;
   readonly #durable: Durable | undefined;
 
   private constructor(clock: TestClock, engine: Engine, durable: Durable | undefined) {
     this.clock = clock;
     this.engine = engine;
     this.#durable = durable;
+    this.liveBytes = engine.state.journal?.ledger.liveBytes;
     engine.on('warning', () => {});
     if (durable !== undefined) engine.state.journal!.cleaner.limits = durable.cleaning;
     this.queue = new Queue('q', { connection: engine });

@@ -5,7 +5,14 @@ import { PART_PAYLOAD } from '#engine/store/format.js';
 import { Ledger } from '#engine/store/ledger.js';
 import { SlotTable, slotAt } from '#engine/store/slot-table.js';
 
-const LIMITS: CleaningLimits = { slack: 1.5, slackBytes: 0, stepBytes: 200, stepSlots: 50_000, forgetGroups: 3 };
+const LIMITS: CleaningLimits = {
+  slack: 1.5,
+  slackBytes: 0,
+  stepBytes: 200,
+  stepSlots: 50_000,
+  forgetGroups: 3,
+  forgetBytes: 1 << 20,
+};
 
 /** Every job has a base of 100 bytes, in the group of its own number; group n begins at 10 n. */
 class Log {
