@@ -2,6 +2,7 @@
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { type Bench, bench } from '../support/engine.js';
 import { FaultStore } from '../support/fault-store.js';
+import { until } from '../threads/support.js';
 
 let store: FaultStore;
 

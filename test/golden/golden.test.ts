@@ -17,7 +17,7 @@ beforeAll(async () => {
 describe.each(folders)('%s', (folder) => {
   test.each(['everything', 'losses', 'forgotten', 'torn'])('%s', async (name) => {
     const { says, now, ...expected } = JSON.parse(readFileSync(join(root, folder, `${name}.json`), 'utf8'));
-    const log = decodeGolden(readFileSync(join(root, folder, `${name}.log`)));
+    const log = decodeGolden(readFileSync(join(root, folder, `${name}.batches`)));
     expect(await knowledgeOf({ ...log, now }), says).toEqual(expected);
   });
 });

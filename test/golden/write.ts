@@ -126,7 +126,7 @@ export async function writeGolden(folder: string): Promise<void> {
   Error.stackTraceLimit = 0; // stacks are kept with jobs, and tell of this machine
   mkdirSync(folder, { recursive: true });
   for (const golden of [await everything(), await losses(), await forgotten(), await torn()]) {
-    writeFileSync(join(folder, `${golden.name}.log`), encodeGolden(golden));
+    writeFileSync(join(folder, `${golden.name}.batches`), encodeGolden(golden));
     const { says, now } = golden;
     const expected = { says, now, ...(await knowledgeOf(golden)) };
     writeFileSync(join(folder, `${golden.name}.json`), `${JSON.stringify(expected, undefined, 1)}\n`);
