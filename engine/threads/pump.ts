@@ -81,7 +81,7 @@ async function run(
     connection.send({ kind: 'loaded' });
   });
   connection.close();
-  await connection.portClosed; // Piscina blocks the idle thread, and then the engine would never hear of it
+  await connection.portClosed; // the engine has heard of the end of this task before the pool does
 }
 
 function control(message: ControlMessage, runner: Runner, connection: AttachedConnection, end: () => void): void {

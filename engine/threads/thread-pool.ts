@@ -253,6 +253,10 @@ class ThreadPool implements ThreadWorkerLink {
       minThreads: spec.threads,
       maxThreads: spec.threads,
       idleTimeout: Number.POSITIVE_INFINITY,
+      // Its threads would wait for their tasks inside `Atomics.wait`. One that is ended while it starts (Node 22 and 24) can come to that
+      // wait all the same and never leave it: neither it nor whoever closes the Worker would end. A task of ours lasts as long as
+      // its thread, so there is nothing to win by that wait.
+      atomics: 'disabled',
     });
     this.#places = Array.from({ length: spec.threads }, (_, index) => new Place(this, index));
     this.listenersChanged();

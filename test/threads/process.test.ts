@@ -38,6 +38,12 @@ test('a process whose engine is closed ends by itself', async () => {
   expect(lines).toEqual(['done', 'closed', 'FLASHQ_ENGINE_CLOSED', 'exit']);
 });
 
+test('a handler thread never blocks for want of work: one that is ended in such a wait may stay in it for ever', async () => {
+  const { lines, ended } = run(['closed'], ['--require', fileURLToPath(handler('tells-waits.cjs'))]);
+  expect(await ended).toBe(0);
+  expect(lines).toEqual(['done', 'closed', 'FLASHQ_ENGINE_CLOSED', 'exit']);
+});
+
 test.each(['idle', 'closedWorker'])('nor does an open engine without work keep it alive: %s', async (program) => {
   const { lines, ended } = run([program]);
   expect(await ended).toBe(0);
