@@ -1,16 +1,13 @@
 /** How long the engine's thread is kept from its event loop under full load: durable, beside the same load in memory. */
-import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { Engine, type EngineOptions, Queue, Worker } from 'flashq';
 import { makeDataDir, removeDataDir } from './data-dir.js';
 import { inBulks } from './end-to-end.js';
 import { type Case, hashOfIds, type Part, type Settings } from './harness.js';
-import type { SmallJob, SmallResult } from './jobs.js';
-import { smallJob } from './jobs.js';
+import { type SmallJob, type SmallResult, smallJob } from './jobs.js';
+import { PauseProbe } from './pause-probe.js';
 
 const QUEUE = 'small';
 const BULK = 1_000;
-const TIMER_MS = 1;
-const NS_PER_MS = 1e6;
 
 /** Jobs that wait all the time: their records lie in front of the log, which the journal then has to write anew. */
 async function addWaiting(engine: Engine, jobs: number): Promise<void> {
@@ -36,12 +33,10 @@ async function stallCase(durability: 'memory' | 'commit', { quick }: Settings): 
     unit: 'ms',
     expected: { count: jobs, hash: hashOfIds(jobs) },
     async once() {
-      const delay = monitorEventLoopDelay({ resolution: TIMER_MS });
-      delay.enable();
+      const probe = new PauseProbe();
       const { count, hash } = await inBulks(queue, jobs);
-      delay.disable();
-      const pause = (ns: number) => Math.max(0, ns / NS_PER_MS - TIMER_MS);
-      return { value: pause(delay.max), count, hash, more: { p99: pause(delay.percentile(99)) } };
+      const { longest, p99, cpu } = probe.stop();
+      return { value: longest, count, hash, more: { p99, ...(cpu === undefined ? {} : { 'most CPU': cpu }) } };
     },
     async close() {
       await worker.close();
