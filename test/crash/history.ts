@@ -83,6 +83,9 @@ interface Setting {
   since: number;
 }
 
+/** When a process was killed; or that its engine was closed; undefined: there was none before. */
+export type EndOfProcess = number | 'closed' | undefined;
+
 /** Clocks of processes are set when they start. */
 const CLOCK_MS = 20;
 /** How long before a failure was told somebody may have asked for its retry. */
@@ -111,13 +114,13 @@ export class History {
     this.#windowMs = windowMs;
   }
 
-  /** What one process said; `crashedAt`: when the one before it was killed, if it was. */
-  read(facts: readonly Fact[], crashedAt: number | undefined): void {
+  /** What one process said; `before`: how the one before it ended. */
+  read(facts: readonly Fact[], before: EndOfProcess): void {
     for (const fact of facts) {
       this.#lines++;
       if (fact.did !== undefined) this.#did(fact);
       else if (fact.asks !== undefined) this.#asked(fact);
-      else this.#heard(fact, crashedAt);
+      else this.#heard(fact, before);
     }
   }
 
@@ -217,12 +220,12 @@ export class History {
 
   // ---- what was told ----------------------------------------------------------------------------------------------------------
 
-  #heard(fact: Fact, crashedAt: number | undefined): void {
+  #heard(fact: Fact, before: EndOfProcess): void {
     const what = fact.by === undefined ? fact.told : `${fact.told} by ${fact.by}`;
     this.told.set(what, (this.told.get(what) ?? 0) + 1);
     switch (fact.told) {
       case 'opened':
-        this.#found(fact as unknown as Dump, fact.at, crashedAt);
+        this.#found(fact as unknown as Dump, fact.at, before);
         return;
       case 'drained':
         this.#drained(fact as unknown as Dump, fact.at);
@@ -325,10 +328,10 @@ export class History {
 
   // ---- what the next process finds --------------------------------------------------------------------------------------------
 
-  #found(dump: Dump, at: number, crashedAt: number | undefined): void {
+  #found(dump: Dump, at: number, before: EndOfProcess): void {
     this.last = dump;
     /** Whether what was told then may have been undone by the crash. */
-    const isExcused = (told: number) => crashedAt !== undefined && crashedAt - told < this.#windowMs;
+    const isExcused = (told: number) => typeof before === 'number' && before - told < this.#windowMs;
     const byKey = new Map<string, FoundJob>();
     for (const job of dump.jobs) {
       if (job.key === undefined) continue;
@@ -344,7 +347,12 @@ export class History {
     for (const job of this.jobs.values()) {
       const found = byKey.get(job.key);
       if (found === undefined) this.#missing(job, isExcused);
-      else this.#there(job, found, at, isExcused);
+      else {
+        const lost = job.found?.lost ?? 0;
+        if (before === 'closed' && found.lost > lost)
+          this.#wrong(`${job.key} lost a run, though the engine was closed`);
+        this.#there(job, found, at, isExcused);
+      }
     }
     for (const job of this.jobs.values()) this.#dependent(job, byKey);
     for (const [bulk, jobs] of this.#bulks) this.#whole(bulk, jobs);
@@ -507,6 +515,7 @@ const USUAL = new Set([
   'FLASHQ_VALIDATION',
   'FLASHQ_UNKNOWN_DEPENDENCY',
   'FLASHQ_BULK',
+  'FLASHQ_ENGINE_CLOSED',
 ]);
 
 const ENDED = new Set(['completed', 'failed', 'cancelled', 'remembered', 'lingering']);

@@ -1,7 +1,7 @@
-/** A history of crashes: one data directory, process after process under load, each killed at some moment; then everything may end. */
+/** A history of crashes: one data directory, process after process under load, killed at some moment, or now and then closed; at last everything may end. */
 import { Engine } from 'flashq';
 import { expect } from 'vitest';
-import { type Dump, History } from './history.js';
+import { type Dump, type EndOfProcess, History } from './history.js';
 import { Place, randomFrom, sleep } from './killed.js';
 import { dump } from './programs/dump.js';
 
@@ -17,28 +17,38 @@ export interface Crashes {
 const START_MS = 600;
 /** Or it comes when so much has been said: some hundred jobs. */
 const SAID_BYTES = 150_000;
+/** Of every other history: its log is cleaned now and then. */
+const BALLAST_BYTES = 800_000;
 
 export async function crash({ durability, seed, kills, windowMs }: Crashes): Promise<History> {
   const random = randomFrom(seed);
+  const ballast = seed % 2 === 0 ? '0' : `${BALLAST_BYTES}`;
   const place = new Place();
   const history = new History(windowMs);
-  let crashedAt: number | undefined;
+  let before: EndOfProcess;
   try {
-    for (let round = 1; round <= kills; round++) {
-      const program = place.start('load.js', [durability, `${Math.floor(random() * 1e9)}`, `${round}`]);
-      if (random() < 0.2) await Promise.race([sleep(random() * START_MS), program.ended]);
+    let round = 0;
+    for (let killed = 0; killed < kills; ) {
+      round++;
+      const program = place.start('load.js', [durability, `${Math.floor(random() * 1e9)}`, ballast, `${round}`]);
+      const isClosed = random() < 0.15;
+      if (!isClosed && random() < 0.2) await Promise.race([sleep(random() * START_MS), program.ended]);
       else {
-        await program.printed('opened');
+        await program.printed(isClosed ? 'started' : 'opened');
         await place.said(random() ** 2 * SAID_BYTES, program);
       }
-      program.kill();
+      if (isClosed) program.child.kill('SIGTERM');
+      else {
+        program.kill();
+        killed++;
+      }
       const { how, errors, killedAt } = await program.ended;
-      if (how !== 'SIGKILL') throw new Error(`the program ended by itself (${how}): ${errors}`);
-      history.read(place.facts(), crashedAt);
-      crashedAt = killedAt;
+      if (how !== (isClosed ? 0 : 'SIGKILL')) throw new Error(`the program ended by itself (${how}): ${errors}`);
+      history.read(place.facts(), before);
+      before = isClosed ? 'closed' : killedAt;
       if (history.wrongs.length !== 0) break;
     }
-    if (history.wrongs.length === 0) await end(place, history, durability, `${kills + 1}`, crashedAt);
+    if (history.wrongs.length === 0) await end(place, history, durability, `${round + 1}`, before);
     expect(history.wrongs.slice(0, 20), `seed ${seed}`).toEqual([]);
     place.remove();
     return history;
@@ -53,11 +63,11 @@ async function end(
   history: History,
   durability: 'commit' | 'relaxed',
   round: string,
-  crashedAt: number | undefined,
+  before: EndOfProcess,
 ): Promise<void> {
-  const { how, errors } = await place.start('load.js', [durability, '1', round, 'drain']).ended;
+  const { how, errors } = await place.start('load.js', [durability, '1', '0', round, 'drain']).ended;
   if (how !== 0) throw new Error(`the last program ended by ${how}: ${errors}`);
-  history.read(place.facts(), crashedAt);
+  history.read(place.facts(), before);
   const engine = await Engine.open({ dataDir: place.dataDir, durability });
   const found = dump(engine) as Dump;
   await engine.close();

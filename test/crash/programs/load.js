@@ -8,7 +8,8 @@ import { dump } from './dump.js';
 import { say } from './told.js';
 import work from './work.js';
 
-const [dataDir, durability, seedText, round, task] = process.argv.slice(2);
+/** `ballast`: bytes of jobs that are added and removed at once, so that the log must be cleaned. */
+const [dataDir, durability, seedText, ballast, round, task] = process.argv.slice(2);
 /** What must not happen is a fact, too. */
 process.on('warning', ({ message, code }) => say({ told: 'warning', message: `${code}: ${message}` }));
 
@@ -232,7 +233,19 @@ async function control() {
   isControlling = false;
 }
 
+/** Bytes that nobody needs any more. */
+async function fill() {
+  const key = `${round}.${++keys}`;
+  ask('order', { key, act: 'now', n: 0, asked: {} });
+  const data = { key, act: 'now', n: 0, ballast: 'x'.repeat(Number(ballast)) };
+  const job = await queues.order.add('ballast', data);
+  say({ told: 'added', key, id: job.id, deduplicated: false });
+  say({ asks: 'remove', key });
+  say({ told: 'removed', key, answer: await job.remove() });
+}
+
 async function step() {
+  if (ballast !== '0' && chance(0.15)) await fill();
   const queue = pick(RUN);
   const at = below(100);
   if (at < 30) await addOne(queue);
@@ -257,11 +270,22 @@ async function step() {
 }
 
 async function loop() {
-  for (;;) {
-    await step();
-    if (chance(0.2)) await sleep(below(8));
+  try {
+    for (;;) {
+      await step();
+      if (chance(0.2)) await sleep(below(8));
+    }
+  } catch (error) {
+    if (error.code !== 'FLASHQ_ENGINE_CLOSED') throw error;
   }
 }
+
+/** Some processes end in order. */
+process.once('SIGTERM', async () => {
+  await engine.close();
+  say({ told: 'closed' });
+  process.exit(0);
+});
 
 async function isIdle() {
   const open = await Promise.all(
@@ -295,5 +319,6 @@ async function drain() {
 
 for (const queue of Object.values(queues)) await queue.getJobCounts(); // from now on its adds are made when they are called
 startWorkers();
+process.stdout.write('started\n');
 if (task === 'drain') await drain();
 else await Promise.all(Array.from({ length: 10 }, loop));
