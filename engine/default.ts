@@ -2,16 +2,10 @@
 import { isMainThread } from 'node:worker_threads';
 import type { Connection } from '../client/connection.js';
 import { ConnectionError, ValidationError } from '../client/errors.js';
+import type { AttachedEngine } from './attached-engine.js';
 import { Engine } from './engine.js';
 import type { AttachedConnection } from './threads/attached-connection.js';
 import { VERSION } from './version.js';
-
-/** What `Engine.attach` gives: an engine of another thread, as a connection for Queues and Workers of this one. */
-export interface AttachedEngine {
-  readonly connection: Connection;
-  /** Lets go of the engine, which goes on: what this thread had claimed is given back. */
-  close(): void;
-}
 
 interface Default {
   readonly version: string;

@@ -1,11 +1,12 @@
 /** The engine: owns the memory, the queues, the clock's alarm, the events and the threads. */
 import { EventEmitter } from 'node:events';
-import type { Connection } from '../client/connection.js';
+import type { Connection, JobCounts } from '../client/connection.js';
 import { EngineClosedError, type StoreError } from '../client/errors.js';
+import type { AttachedEngine } from './attached-engine.js';
 import { Core, L } from './core/index.js';
 import { createMemory, pagesFor } from './core/memory.js';
 import { Payloads } from './core/payloads.js';
-import { type AttachedEngine, attachHere, defaultEngine } from './default.js';
+import { attachHere, defaultEngine } from './default.js';
 import { EventLog } from './events/log.js';
 import { InProcessConnection } from './in-process.js';
 import { counts } from './jobs/control.js';
@@ -128,7 +129,11 @@ export class Engine extends EventEmitter {
     );
   }
 
-  /** For the parts of the package that register what must be closed first. */
+  /**
+   * For the parts of the package that register what must be closed first. Not in the declarations.
+   *
+   * @internal
+   */
   get state(): EngineState {
     return this.#state;
   }
@@ -238,7 +243,7 @@ export class Engine extends EventEmitter {
   }
 
   /** The queues by name, with their counts. */
-  queues(): { name: string; paused: boolean; counts: ReturnType<typeof counts> }[] {
+  queues(): { name: string; paused: boolean; counts: JobCounts }[] {
     return [...this.#state.queues.all()].map((queue) => ({
       name: queue.name,
       paused: queue.paused,

@@ -60,7 +60,7 @@ export type { Handler, HandlerContext } from '../client/runner.js';
 export type { TypedHandlers, TypedQueue } from '../client/typed.js';
 export { Worker, type WorkerEvents } from '../client/worker.js';
 export type { CloseOptions, WorkerOptions } from '../client/worker-options.js';
-export type { AttachedEngine } from './default.js';
+export type { AttachedEngine } from './attached-engine.js';
 export { Engine, type EngineStats } from './engine.js';
 export type { Durability, EngineOptions } from './options.js';
 export { type DoctorOptions, type DoctorReport, doctor } from './store/doctor.js';

@@ -79,7 +79,7 @@ test('what was acknowledged is there once and ends; what was not is there once o
 async function allIds(field: Field): Promise<Map<string, number>> {
   const found = new Map<string, number>();
   const { jobs } = field.engine.stats();
-  const next = field.engine.state.core.nextNumber();
+  const next = field.state.core.nextNumber();
   for (let number = 1; number < next; number++) {
     const job = await field.queue().getJob(`j${number}`);
     if (job !== undefined) found.set(job.id, job.data.number);

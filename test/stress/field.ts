@@ -3,6 +3,7 @@ import { setFlagsFromString } from 'node:v8';
 import type { Worker as Thread } from 'node:worker_threads';
 import { type AddOptions, Engine, type EngineOptions, type Job, Queue, Worker, type WorkerOptions } from 'flashq';
 import { afterEach, expect, onTestFailed } from 'vitest';
+import type { EngineState } from '../../engine/state.js';
 import { audit } from '../support/core-audit.js';
 import { fullest, ledger } from './ledger.js';
 
@@ -221,9 +222,14 @@ export class Field {
     this.workers.clear();
   }
 
+  /** What the engine keeps to itself. */
+  get state(): EngineState {
+    return (this.engine as unknown as { readonly state: EngineState }).state;
+  }
+
   /** Threads of file Workers, as they are at this moment. */
   get threads(): Thread[] {
-    return [...this.engine.state.pools].flatMap((pool) => pool.piscina.threads as Thread[]);
+    return [...this.state.pools].flatMap((pool) => pool.piscina.threads as Thread[]);
   }
 
   /** Ends a thread that is picked at random: mostly one that is inside a run, else any, be it one that is just starting. */
@@ -377,7 +383,7 @@ export class Field {
     this.#audit();
     for (const queue of this.queues.values()) await queue.obliterate();
     expect(this.engine.stats().jobs).toBe(0);
-    const { wasm } = this.engine.state.core;
+    const { wasm } = this.state.core;
     // As the engine does once a second; what was retired is free two rounds after nobody can read it any more.
     for (let round = 0; round < 4; round++) wasm.limboAdvance();
     wasm.sealedCollect();
@@ -385,7 +391,7 @@ export class Field {
   }
 
   #audit(): { blocksLive: number; largeChunks: number } {
-    const { core, queues } = this.engine.state;
+    const { core, queues } = this.state;
     return audit(core, ...[...queues.all()].map(({ address }) => address));
   }
 
