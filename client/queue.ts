@@ -1,5 +1,13 @@
 /** A queue, as producers and operators hold it. */
-import { checkBoolean, checkDuration, checkJobName, checkObject, checkOptionNames, refuse } from './checks.js';
+import {
+  checkBoolean,
+  checkDuration,
+  checkJobName,
+  checkObject,
+  checkOptionNames,
+  type KnownNames,
+  refuse,
+} from './checks.js';
 import {
   type AddAnswer,
   type AddAnswers,
@@ -27,6 +35,17 @@ export interface BulkItem<Data = any, Name extends string = string> {
 
 /** One item's answer of `addBulk(items, { atomic: false })`. */
 export type BulkAnswer<J> = { readonly ok: true; readonly job: J } | { readonly ok: false; readonly error: Error };
+
+const ITEM_NAMES: KnownNames = { known: ['name', 'data', 'opts'] };
+
+/** Under a misspelt `opts` there would be options that nobody obeys. Only what is unknown pays for the slower check. */
+function checkItemNames(item: object, index: number): void {
+  for (const name in item) {
+    if (name === 'name' || name === 'data' || name === 'opts') continue;
+    checkOptionNames(item as Record<string, unknown>, `items[${index}]`, ITEM_NAMES);
+    return;
+  }
+}
 
 const ONE_BY_ONE = Object.freeze({ atomic: false });
 const ALL_OR_NOTHING = Object.freeze({ atomic: true });
@@ -177,7 +196,9 @@ export class Queue<Data = any, Result = any, Name extends string = string> exten
       try {
         const given = items[index];
         const isObject = typeof given === 'object' && given !== null;
-        const { name, data, opts } = (isObject ? given : checkObject(given, `items[${index}]`)) as BulkItem<Data, Name>;
+        const item = (isObject ? given : checkObject(given, `items[${index}]`)) as BulkItem<Data, Name>;
+        checkItemNames(item, index);
+        const { name, data, opts } = item;
         good.push(this.#item(name, data, opts));
       } catch (thrown) {
         const error = thrown instanceof Error ? thrown : new Error(String(thrown));

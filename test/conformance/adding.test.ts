@@ -45,6 +45,19 @@ describe('addBulk', () => {
     await expect(queue.add('x', 1, { depends_on: ['no'] })).rejects.toThrow(UnknownDependencyError);
   });
 
+  test('refuses a member of an item that it does not know: its options would be obeyed by nobody', async () => {
+    const queue = b.queue();
+    const misspelt = { name: 'x', data: 1, options: { attempts: 3 } } as { name: string; data: number };
+    const error = await queue
+      .addBulk([{ name: 'x', data: 0 }, misspelt])
+      .catch((thrown: unknown) => thrown as BulkError);
+    expect(error).toMatchObject({
+      errors: [{ index: 1, error: { code: 'FLASHQ_VALIDATION', path: 'items[1].options' } }],
+    });
+    expect((error as BulkError).message).toContain('Known are: name, data, opts');
+    expect((await queue.getJobCounts()).waiting).toBe(0);
+  });
+
   test('{atomic: false} lets each item stand for itself', async () => {
     const queue = b.queue();
     const answers = await queue.addBulk(
