@@ -10,9 +10,8 @@ import {
 } from '../client/checks.js';
 import { ValidationError } from '../client/errors.js';
 import { MEMORY_BYTES_MAX, MEMORY_BYTES_MIN } from './core/memory.js';
+import type { LogOptions, StoreName } from './store/log-options.js';
 import type { LogStore } from './store/log-store.js';
-import type { StoreName } from './store/named-store.js';
-import type { LogOptions } from './store/open.js';
 import { type Clock, SystemClock } from './upkeep/clock.js';
 
 export interface EngineOptions {

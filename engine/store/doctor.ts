@@ -9,8 +9,9 @@ import { openDataDir } from './directory.js';
 import { BATCH_BYTES_MAX, cutGroup } from './format.js';
 import { GroupAssembler, type GroupSink } from './groups.js';
 import { LOG_PART } from './log-host.js';
+import type { StoreName } from './log-options.js';
 import { findLog, type LogReader, openReader } from './log-reader.js';
-import { openStore, type StoreName } from './named-store.js';
+import { openStore } from './named-store.js';
 import { Survey } from './survey.js';
 
 export interface DoctorOptions {

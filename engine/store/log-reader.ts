@@ -7,7 +7,7 @@ import { decodeHead } from './head.js';
 import { prepareLmdbFile } from './lmdb-file.js';
 import { HEAD, openDatabase } from './lmdb-store.js';
 import { LOG_PART } from './log-host.js';
-import type { StoreName } from './named-store.js';
+import type { StoreName } from './log-options.js';
 import { loadSqlite } from './sqlite-store.js';
 
 export interface LogReader {

@@ -1,7 +1,6 @@
 /** The stores that an engine can name: the module that the log's thread loads. */
+import type { StoreName } from './log-options.js';
 import type { LogStore } from './log-store.js';
-
-export type StoreName = 'lmdb' | 'sqlite';
 
 export interface NamedStore {
   readonly name: StoreName;

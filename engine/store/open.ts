@@ -9,8 +9,8 @@ import { openDataDir } from './directory.js';
 import { BUFFER_BYTES } from './group-writer.js';
 import { Journal } from './journal.js';
 import { LocalHost, type LogHost } from './log-host.js';
-import type { LogStore } from './log-store.js';
-import type { NamedStore, StoreName } from './named-store.js';
+import type { LogOptions } from './log-options.js';
+import type { NamedStore } from './named-store.js';
 import { Replay } from './replay.js';
 import { decideRest, restoreStates } from './restore.js';
 import { clearStarts, readStarts, StartNotes, startsFile } from './starts.js';
@@ -20,13 +20,6 @@ import { watchCore } from './watch.js';
 /** After an engine that was not closed: as long as this every start is noted before it. */
 const SUSPECT_MS = 60_000;
 const STORES = new URL('./named-store.js', import.meta.url).href;
-
-export interface LogOptions {
-  readonly dataDir: string | undefined;
-  readonly store: StoreName | LogStore;
-  readonly mode: 'commit' | 'relaxed';
-  readonly onProgress: ((progress: { jobs: number; bytes: number }) => void) | undefined;
-}
 
 export interface OpenedLog {
   readonly journal: Journal;

@@ -32,6 +32,9 @@ test('the types of the package lead neither to the core, nor to the parts of the
     'engine/engine.d.ts',
     'engine/index.d.ts',
     'engine/options.d.ts',
+    'engine/store/doctor.d.ts',
+    'engine/store/log-options.d.ts',
+    'engine/store/log-store.d.ts',
     'engine/threads/wire.d.ts',
     'engine/upkeep/clock.d.ts',
   ]);
