@@ -1,5 +1,5 @@
 /** All that an engine knows of its jobs and queues, to compare one engine with another. */
-import type { Engine } from 'flashq';
+import type { DependencyRecord, Engine } from 'flashq';
 import { L, type Slot } from '#engine/core/index.js';
 import { finalOf } from '#engine/jobs/flags.js';
 import { dependencyRecord, snapshot } from '#engine/jobs/records.js';
@@ -21,6 +21,10 @@ const RAW = [
   'lingering',
 ] as const;
 
+interface Edge extends DependencyRecord {
+  readonly isAwaited: boolean;
+}
+
 export interface JobDump {
   readonly number: number;
   raw: (typeof RAW)[number];
@@ -29,6 +33,7 @@ export interface JobDump {
   readonly id: string;
   lost: number;
   expiry: number;
+  readonly dependencies: readonly Edge[];
   readonly [field: string]: unknown;
 }
 
@@ -97,9 +102,9 @@ function logsOf({ core, payloads }: EngineState, slot: Slot): unknown {
   return block === 0 ? undefined : (payloads.value(block) as { logs?: string[] }).logs;
 }
 
-function edgesOf(state: EngineState, slot: Slot): unknown[] {
+function edgesOf(state: EngineState, slot: Slot): Edge[] {
   const { core } = state;
-  const edges: unknown[] = [];
+  const edges: Edge[] = [];
   for (let edge = core.field(slot, L.S_DEPENDENCIES); edge !== 0; edge = core.field(edge, L.D_IN_NEXT)) {
     const record = dependencyRecord(state, core.field(edge, L.D_DEPENDENCY));
     edges.push({ ...record, isAwaited: core.field(edge, L.D_LINKED) !== 0 });
@@ -109,7 +114,7 @@ function edgesOf(state: EngineState, slot: Slot): unknown[] {
 
 /** What an engine must know that comes after one of which this is the last: a run that was under way has been lost. */
 export function afterCrash({ jobs, queues, nextNumber }: Dump): Dump {
-  const after = jobs.map((job) => ({ ...job }));
+  const after = jobs.map((job) => ({ ...job, dependencies: job.dependencies.map(seenAfterCrash) }));
   for (const job of after) {
     if (job.raw !== 'active') continue;
     job.lost++;
@@ -118,4 +123,8 @@ export function afterCrash({ jobs, queues, nextNumber }: Dump): Dump {
     job.expiry = 0;
   }
   return { jobs: after, queues: counted(queues, after), nextNumber };
+}
+
+function seenAfterCrash(edge: Edge): Edge {
+  return edge.state === 'active' ? { ...edge, state: 'waiting' } : edge;
 }

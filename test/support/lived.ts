@@ -17,14 +17,20 @@ export interface Moment {
   readonly now: number;
 }
 
+interface LifeOptions {
+  /** Of the workers. */
+  readonly concurrency?: number;
+  readonly [engineOption: string]: unknown;
+}
+
 export async function openLife(
   store: LogStore | undefined,
-  opts: object = {},
+  { concurrency = 3, ...opts }: LifeOptions = {},
 ): Promise<Life & { close(): Promise<void> }> {
   const b = await bench({ ...(store === undefined ? {} : { store }), random: () => 0.5, ...SMALL, ...opts });
   const open = new Map<string, Hands>();
   const hands = (queue: string): Hands => {
-    const known = open.get(queue) ?? b.hands({ concurrency: 3 }, queue);
+    const known = open.get(queue) ?? b.hands({ concurrency }, queue);
     open.set(queue, known);
     return known;
   };
