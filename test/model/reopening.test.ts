@@ -2,8 +2,9 @@
  * Random histories of one queue: whenever the engine ends, the next one knows what it knew, and claims in the order in which it would have.
  * FLASHQ_LONG=1 plays many more, with another seed each time; FLASHQ_SEED plays those of one seed.
  */
-import { DelayedError, type Job, RateLimitError, TestClock, UnrecoverableError } from 'flashq';
+
 import fc from 'fast-check';
+import { DelayedError, type Job, RateLimitError, TestClock, UnrecoverableError } from 'flashq';
 import { expect, test } from 'vitest';
 import { afterCrash, type Dump, dumpOf } from '../support/dump.js';
 import { turn } from '../support/engine.js';
@@ -19,17 +20,19 @@ const seed = Number(process.env.FLASHQ_SEED ?? (isLong ? Date.now() % 2 ** 31 : 
 type Opened = Awaited<ReturnType<typeof openLife>>;
 
 class Played {
-  readonly tape = new Tape();
+  #tape = new Tape();
   readonly told: string[] = [];
   readonly #ids: string[] = [];
   #life!: Opened;
   #data = 0;
 
-  async play(history: readonly Step[], every: number): Promise<void> {
-    this.#life = await openLife(this.tape, { concurrency: 1 });
+  /** Compares after every so many steps; before step `crashAt` the engine ends, and another one goes on. */
+  async play(history: readonly Step[], every: number, crashAt: number): Promise<void> {
+    this.#life = await openLife(this.#tape, { concurrency: 1 });
     try {
       this.#life.hands('q');
       for (const [nth, step] of history.entries()) {
+        if (nth === crashAt) await this.#crash();
         this.told.push(JSON.stringify(step));
         await this.#do(step).catch(() => {}); // refused
         await this.#life.b.clock.advance(0);
@@ -44,11 +47,24 @@ class Played {
     }
   }
 
+  async #crash(): Promise<void> {
+    this.told.push('a crash');
+    const { b, close } = this.#life;
+    await flush(b);
+    const left = this.#tape.copy();
+    const clock = new TestClock(b.clock.now());
+    await close();
+    this.#tape = left;
+    this.#life = await openLife(left, { concurrency: 1, clock });
+    this.#life.hands('q');
+    await clock.advance(0);
+  }
+
   async #compare(): Promise<void> {
     const { b } = this.#life;
     await flush(b);
     const now = new TestClock(b.clock.now());
-    expect(ofUsers(await knownFrom(this.tape.copy(), now))).toEqual(ofUsers(afterCrash(dumpOf(b.engine))));
+    expect(ofUsers(await knownFrom(this.#tape.copy(), now))).toEqual(ofUsers(afterCrash(dumpOf(b.engine))));
   }
 
   /** With no run under way, since that would be the first of its priority. */
@@ -58,7 +74,7 @@ class Played {
     for (const run of hands('q').started) await run.complete();
     await b.clock.advance(0);
     await flush(b);
-    const next = await openLife(this.tape.copy(), { concurrency: 1, clock: new TestClock(b.clock.now()) });
+    const next = await openLife(this.#tape.copy(), { concurrency: 1, clock: new TestClock(b.clock.now()) });
     const [here, there] = [await drained(this.#life), await drained(next)];
     await next.close();
     expect(there).toEqual(here);
@@ -170,7 +186,9 @@ async function drained({ b, hands }: Opened): Promise<string[]> {
 
 test('whenever an engine ends, the next one knows the same, and claims in the same order', async () => {
   await fc.assert(
-    fc.asyncProperty(steps, fc.integer({ min: 1, max: 9 }), (history, every) => new Played().play(history, every)),
+    fc.asyncProperty(steps, fc.integer({ min: 1, max: 9 }), fc.nat(60), (history, every, crashAt) =>
+      new Played().play(history, every, crashAt),
+    ),
     { seed, numRuns },
   );
 }, 600_000);
