@@ -46,7 +46,8 @@ export interface DoctorReport {
  * can open the directory.
  *
  * What stood in a damaged batch is lost, with the rest of its group: jobs admitted in it are gone, and what happened to others in it is
- * forgotten, so that a job which had completed may be waiting again, and run once more.
+ * forgotten, so that a job which had completed may be waiting again, and run once more. A queue whose name is lost is called
+ * `lost-queue-` and its number.
  *
  * @throws DataDirLockedError while an engine has the directory open; ValidationError when `salvageTo` isn't empty; StoreError when there
  *   is no log, when the store itself can't open it, or when a part to be salvaged was written by a newer flashQ.
@@ -68,7 +69,7 @@ export async function doctor(options: DoctorOptions): Promise<DoctorReport> {
       const survey = surveyOf(reader);
       if (salvageTo === undefined) return reportOf(reader, survey);
       if (survey.hasNewer) throw newerError(reader, survey);
-      return { ...reportOf(reader, survey), salvaged: await salvage(reader, salvageTo) };
+      return { ...reportOf(reader, survey), salvaged: await salvage(reader, survey, salvageTo) };
     } finally {
       await reader.close();
     }
@@ -137,7 +138,11 @@ function newerError({ path }: LogReader, { damaged }: Survey): StoreError {
 }
 
 /** A second reading: the groups go straight into the new log. */
-async function salvage(reader: LogReader, salvageTo: string): Promise<{ groups: number; batches: number }> {
+async function salvage(
+  reader: LogReader,
+  { queues }: Survey,
+  salvageTo: string,
+): Promise<{ groups: number; batches: number }> {
   const directory = await openDataDir(salvageTo);
   try {
     const store = await openStore({ name: reader.store, dataDir: directory.path, sync: true });
@@ -146,7 +151,7 @@ async function salvage(reader: LogReader, salvageTo: string): Promise<{ groups: 
       const next = Number(await session.load(() => {}));
       const batchBytesMax = Math.min(store.caps.batchBytesMax, BATCH_BYTES_MAX);
       const written = { groups: 0, batches: 0 };
-      const survey = new Survey();
+      const survey = new Survey(queues);
       const appends: Promise<unknown>[] = [];
       const group = (position: number, bytes: Uint8Array): void => {
         const kept = survey.group(position, bytes);

@@ -144,7 +144,9 @@ describe('a damaged directory', () => {
     expect(found.jobs.length).toBeGreaterThan(known.jobs.length / 2);
     for (const { number, queue, id } of found.jobs) {
       const job = was.get(number);
-      if (job !== undefined) expect({ queue, id }).toEqual({ queue: job.queue, id: job.id });
+      if (job === undefined) continue;
+      expect(id).toBe(job.id);
+      if (!queue.startsWith('lost-queue-')) expect(queue).toBe(job.queue);
     }
     expect(await doctor({ dataDir: into })).toMatchObject({ ok: true, damaged: [], lost: 0 });
   });
@@ -159,11 +161,35 @@ describe('a damaged directory', () => {
     for (const position of large) {
       await change((batches) => flip(batches, position));
       const { damaged, groups, batches } = await doctor({ dataDir });
-      expect(damaged).toEqual([{ position, what: 'its checksum is wrong' }]);
+      expect(damaged[0]).toEqual({ position, what: 'its checksum is wrong' });
+      expect(damaged.length).toBe(2); // its queue was named in it
       expect(groups).toBe(batches - 3); // the others
       await change((batches) => flip(batches, position)); // back
     }
     expect(await doctor({ dataDir })).toMatchObject({ ok: true });
+  });
+
+  test('in the batch that names a queue: its jobs are saved under another name, or that which stands elsewhere', async () => {
+    const engine = await Engine.open({ dataDir, ...SMALL });
+    await new Queue('named-once', { connection: engine }).add('first', 1);
+    await new Queue('named-twice', { connection: engine }).add('first', 1);
+    await new Queue('named-once', { connection: engine }).add('second', 2);
+    await new Queue('named-twice', { connection: engine }).add('second', 2);
+    await new Queue('named-twice', { connection: engine }).pause();
+    await engine.close();
+    await change((batches) => {
+      const last = Math.max(...batches.keys()); // that of the end; before it five
+      flip(batches, last - 5);
+      flip(batches, last - 4);
+    });
+    const { report, into } = await salvaged();
+    expect(report.damaged.length).toBe(4);
+    const { queues, jobs } = await openAgain(into);
+    expect(queues['named-once']).toBeUndefined();
+    expect(queues['named-twice']).toMatchObject({ paused: true, counts: { waiting: 1 } });
+    const { queue } = jobs.filter(({ name, data }) => name === 'second' && data === 2)[0]!;
+    expect(queue).toMatch(/^lost-queue-\d+$/);
+    expect(await doctor({ dataDir: into })).toMatchObject({ ok: true });
   });
 
   test('from which batches are missing says which', async () => {
@@ -171,7 +197,7 @@ describe('a damaged directory', () => {
       for (const position of [1, 10, 11, 30]) batches.delete(position);
     });
     const { damaged } = await doctor({ dataDir });
-    expect(damaged).toEqual([
+    expect(damaged.filter(({ what }) => what.includes('missing'))).toEqual([
       { position: 1, what: 'it is missing' },
       { position: 10, what: 'all to 11 are missing' },
       { position: 30, what: 'it is missing' },
