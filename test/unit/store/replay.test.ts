@@ -255,6 +255,29 @@ describe('opening again', () => {
   });
 });
 
+test.each(['fail', 'run-now'] as const)(
+  'the end of another dependency is nothing to a dependent that waits no more, after reopening as before: %s',
+  async (policy) => {
+    const store = new Tape();
+    const first = await Engine.open({ store, ...SMALL });
+    const queue = new Queue('q', { connection: first });
+    const parents = await queue.addBulk([1, 2].map((n) => ({ name: 'parent', data: n, opts: { delay: 1000 } })));
+    const child = await queue.add('child', 3, { dependsOn: parents, onDependencyFailure: policy });
+    await queue.cancel(parents[0]!);
+    const before = await queue.getJob(child);
+    expect(before!.failedReason === undefined).toBe(policy === 'run-now');
+    const crashed = store.copy();
+    await first.close();
+    const next = await Engine.open({ store: crashed, ...SMALL });
+    const again = new Queue('q', { connection: next });
+    await again.cancel(parents[1]!);
+    const after = await again.getJob(child);
+    expect(await after!.getState()).toBe(policy === 'fail' ? 'failed' : 'waiting');
+    expect(after!.failedReason).toBe(before!.failedReason);
+    await next.close();
+  },
+);
+
 test('a bulk of more jobs than fit a batch is there as a whole, or not at all', async () => {
   const store = new Tape([], { batchBytesMax: 1024 });
   const engine = await Engine.open({ store, ...SMALL });
