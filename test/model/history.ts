@@ -141,7 +141,7 @@ export class History {
     await old.abandon();
     await old.clock.advance(0);
     if (added !== undefined && this.#durable?.mode === 'commit') expect(added.error?.name).toBe('StoreError');
-    const isTold = during === 'settle' && this.#durable?.mode === 'relaxed'; // from memory, though it never becomes durable
+    const isTold = this.#durable?.mode === 'relaxed'; // from memory, though it never becomes durable
     for (const { model, real, isOne } of this.#waits) {
       if (model.over !== undefined) compareWait(model, real, isOne);
       else if (!isTold) expect(['EngineClosedError', 'StoreError']).toContain(real.error?.name);

@@ -59,6 +59,11 @@ export const SOME_MESSAGE = Symbol('some message');
 
 export const NEVER = Number.POSITIVE_INFINITY;
 
+const HOUR_MS = 3_600_000;
+const KEEP_COMPLETED = { age: HOUR_MS, count: 10_000 };
+const KEEP_FAILED = { age: 30 * 24 * HOUR_MS, count: 100_000 };
+const REMEMBER_MS = 24 * HOUR_MS;
+
 export class ModelJob {
   /** Of a job without `jobId`: as the engine gave it, when it has answered. */
   id: string;
@@ -103,6 +108,32 @@ export class ModelJob {
 
   get isVisible(): boolean {
     return this.kept === 'record';
+  }
+
+  get retention(): true | { age?: number; count?: number } {
+    const isFailed = this.state === 'failed';
+    const standard = isFailed ? KEEP_FAILED : KEEP_COMPLETED;
+    const policy = isFailed ? this.opts.removeOnFail : this.opts.removeOnComplete;
+    if (policy === undefined) return standard;
+    if (policy === false) return isFailed ? standard : {};
+    return policy;
+  }
+
+  /** When its `jobId` is forgotten, once it has ended. */
+  get forgetAt(): number {
+    return (this.finishedOn as number) + (this.opts.idempotencyTtl ?? REMEMBER_MS);
+  }
+
+  /** What those that wait for it get, once it has ended. */
+  get told(): Told {
+    if (this.state === 'completed') return { value: this.value as number };
+    if (this.state === 'failed') return { error: 'JobFailedError', message: this.failedReason };
+    return { error: 'JobCancelledError' };
+  }
+
+  /** A failed dependency that may be retried. */
+  mayWaitFor(needed: ModelJob): boolean {
+    return this.policy === 'wait' && needed.state === 'failed' && needed.isVisible;
   }
 }
 

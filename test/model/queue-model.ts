@@ -16,13 +16,10 @@ import {
   SOME_MESSAGE,
   type Told,
 } from './job-model.js';
+import { refusalsOf } from './refusals.js';
 
-const HOUR_MS = 3_600_000;
 const LINGER_MS = 30_000;
 const GRACE_MS = 5000;
-const KEEP_COMPLETED = { age: HOUR_MS, count: 10_000 };
-const KEEP_FAILED = { age: 30 * 24 * HOUR_MS, count: 100_000 };
-const REMEMBER_MS = 24 * HOUR_MS;
 const DELIVERIES_MAX = 5;
 const SUSPECT_LOSSES = 2;
 
@@ -97,7 +94,11 @@ export class QueueModel {
   // ---- adding -----------------------------------------------------------------------------------------------------------------
 
   add(items: readonly ModelItem[], atomic: boolean): ModelAnswer[] {
-    const refusals = this.#refusals(items, atomic);
+    const refusals = refusalsOf(items, atomic, {
+      named: (id) => this.#byJobId.get(id),
+      find: (id) => this.find(id),
+      canReplace: (job) => this.#canReplace(job),
+    });
     if (atomic && refusals.some((one) => one !== undefined)) {
       return refusals.map((error) => ({ error: error ?? 'BulkError' }));
     }
@@ -142,82 +143,14 @@ export class QueueModel {
     return answers;
   }
 
-  /** Why each item can't be added, if so. */
-  #refusals(items: readonly ModelItem[], atomic: boolean): (string | undefined)[] {
-    const first = new Map<string, number>(); // the item that an id means within this call
-    const errors = items.map(({ opts: { jobId, onDuplicate } }, index): string | undefined => {
-      if (jobId === undefined) return undefined;
-      const isTwin = first.has(jobId);
-      if (!isTwin) first.set(jobId, index);
-      return onDuplicate === 'error' && (isTwin || this.#byJobId.has(jobId)) ? 'DuplicateJobError' : undefined;
-    });
-    /** The item of this call that an id means, if it makes a new job. */
-    const newOf = (id: string): number[] => {
-      const index = first.get(id);
-      const known = this.#byJobId.get(id);
-      if (index === undefined) return [];
-      return known === undefined || (known.isOver && items[index]?.opts.onDuplicate === 'rerun') ? [index] : [];
-    };
-    for (const [index, { needs }] of items.entries()) {
-      if (needs.some((id) => !first.has(id) && this.find(id) === undefined)) errors[index] ??= 'UnknownDependencyError';
-    }
-    // Nobody can wait for an item that isn't added.
-    for (let again = true; again; ) {
-      again = false;
-      for (const [index, { needs }] of items.entries()) {
-        if (errors[index] !== undefined || needs.flatMap(newOf).every((other) => errors[other] === undefined)) continue;
-        errors[index] = 'UnknownDependencyError';
-        again = true;
-      }
-    }
-    // Whoever can be put in order after what it needs is in no cycle. A job that is there needs what it still waits for, and what
-    // replaces it needs what that says.
-    const replacing = (job: ModelJob): number[] => {
-      const index = job.opts.jobId === undefined ? undefined : first.get(job.id);
-      if (index === undefined || items[index]?.opts.onDuplicate !== 'replace' || errors[index] !== undefined) return [];
-      return this.#canReplace(job) && this.#byJobId.get(job.id) === job ? [index] : [];
-    };
-    const behind = (job: ModelJob | 'gone' | undefined): number[] => {
-      if (job === undefined || job === 'gone' || job.isOver) return [];
-      const item = replacing(job);
-      return item.length > 0 ? item : [...job.open].flatMap(behind);
-    };
-    const ordered = new Set<number>();
-    for (let again = true; again; ) {
-      again = false;
-      for (const [index, { needs }] of items.entries()) {
-        if (errors[index] !== undefined || ordered.has(index)) continue;
-        const isReady = needs.every((id) => {
-          const made = newOf(id);
-          return (made.length > 0 ? made : behind(this.find(id))).every((other) => ordered.has(other));
-        });
-        if (!isReady) continue;
-        ordered.add(index);
-        again = true;
-      }
-    }
-    for (const index of items.keys()) if (!ordered.has(index)) errors[index] ??= 'ValidationError';
-    if (atomic) return errors;
-    // What is the same job as a refused item isn't there either.
-    for (const [index, { opts }] of items.entries()) {
-      if (opts.jobId !== undefined) errors[index] ??= errors[first.get(opts.jobId) as number];
-    }
-    return errors;
-  }
-
   #connect(job: ModelJob, item: ModelItem): void {
     job.opts = item.opts;
     const found = item.needs.map((id) => this.find(id)).filter((one) => one !== 'gone' && one !== undefined);
     job.needs = [...new Set(found as ModelJob[])];
     for (const needed of job.needs) {
       needed.dependents.push(job);
-      if (!needed.isOver || this.#mayWaitFor(job, needed)) job.open.add(needed);
+      if (!needed.isOver || job.mayWaitFor(needed)) job.open.add(needed);
     }
-  }
-
-  /** A failed dependency that may be retried. */
-  #mayWaitFor(job: ModelJob, needed: ModelJob): boolean {
-    return job.policy === 'wait' && needed.state === 'failed' && needed.isVisible;
   }
 
   #configure(job: ModelJob, { data, opts }: ModelItem): void {
@@ -242,7 +175,7 @@ export class QueueModel {
   /** Blocked, delayed or ready. */
   #begin(job: ModelJob): void {
     this.#enter(job, 'blocked');
-    const isHopeless = (one: ModelJob) => one.isOver && one.state !== 'completed' && !this.#mayWaitFor(job, one);
+    const isHopeless = (one: ModelJob) => one.isOver && one.state !== 'completed' && !job.mayWaitFor(one);
     const hopeless = job.needs.find(isHopeless);
     if (hopeless !== undefined && job.policy !== 'run') this.#applyPolicy(job, hopeless);
     else if (job.open.size === 0) this.#release(job);
@@ -378,7 +311,7 @@ export class QueueModel {
     for (const dependent of [...job.dependents]) {
       if (!dependent.open.has(job)) continue;
       if (job.state === 'completed') this.#oneLess(dependent, job);
-      else if (!this.#mayWaitFor(dependent, job)) this.#applyPolicy(dependent, job);
+      else if (!dependent.mayWaitFor(job)) this.#applyPolicy(dependent, job);
     }
   }
 
@@ -404,17 +337,8 @@ export class QueueModel {
     }
   }
 
-  #retention(job: ModelJob): true | { age?: number; count?: number } {
-    const isFailed = job.state === 'failed';
-    const standard = isFailed ? KEEP_FAILED : KEEP_COMPLETED;
-    const policy = isFailed ? job.opts.removeOnFail : job.opts.removeOnComplete;
-    if (policy === undefined) return standard;
-    if (policy === false) return isFailed ? standard : {};
-    return policy;
-  }
-
   #retain(job: ModelJob): void {
-    const policy = this.#retention(job);
+    const policy = job.retention;
     if (policy === true) {
       job.kept = 'outcome';
       this.#forgetNeeds(job);
@@ -431,15 +355,11 @@ export class QueueModel {
 
   /** The time of a finished record is over: a `jobId` is remembered for its own. */
   #evict(job: ModelJob): void {
-    const isRemembered = job.opts.jobId !== undefined && this.#forgetAt(job) > this.now;
+    const isRemembered = job.opts.jobId !== undefined && job.forgetAt > this.now;
     job.kept = isRemembered ? 'id' : 'nothing';
     this.#forgetNeeds(job);
     this.#settleDependents(job);
     if (!isRemembered) this.#forgetId(job);
-  }
-
-  #forgetAt(job: ModelJob): number {
-    return (job.finishedOn as number) + (job.opts.idempotencyTtl ?? REMEMBER_MS);
   }
 
   #forgetId(job: ModelJob): void {
@@ -665,9 +585,7 @@ export class QueueModel {
     this.run = undefined;
     this.now += downMs;
     this.#putBack();
-    if (run?.job !== undefined && this.#suspectOut === run.job) this.#suspectOut = undefined;
-    // Before those that wait already.
-    const before = this.#suspects;
+    const before = this.#suspects; // they come behind the one that is lost now
     this.#suspects = [];
     if (run?.job !== undefined) this.#lose(run.job, run.aborted);
     this.#suspects.push(...before);
@@ -682,6 +600,7 @@ export class QueueModel {
   }
 
   #lose(job: ModelJob, aborted: ModelRun['aborted']): void {
+    if (this.#suspectOut === job) this.#suspectOut = undefined;
     if (aborted === 'cancelled') {
       this.#end(job, 'cancelled');
       return;
@@ -703,17 +622,14 @@ export class QueueModel {
     this.waits.length = 0;
     this.started.length = 0;
     this.#nextSuspect();
-    for (let due = this.#dueNow(); due.length > 0; due = this.#dueNow()) {
+    const dueNow = () => this.jobs.filter((job) => this.#moment(job) <= this.now);
+    for (let due = dueNow(); due.length > 0; due = dueNow()) {
       if (due.length > 1 && due.some((job) => !job.isOver || job.dependents.length > 0)) throw new Ambiguous();
       for (const job of due) this.#happen(job);
       this.#follow();
     }
     this.#held.clear();
     this.#commit();
-  }
-
-  #dueNow(): ModelJob[] {
-    return this.jobs.filter((job) => this.#moment(job) <= this.now);
   }
 
   // ---- waiting ----------------------------------------------------------------------------------------------------------------
@@ -726,20 +642,14 @@ export class QueueModel {
     for (const [index, job] of found.entries()) {
       if (job === undefined) wait.tell(index, { error: 'JobNotFoundError' });
       else if (job === 'gone' || job.kept === 'id') wait.tell(index, { error: 'JobRemovedError' });
-      else if (job.isOver) wait.tell(index, this.#told(job));
+      else if (job.isOver) wait.tell(index, job.told);
     }
     if (ids.length === 0) wait.over = 'all';
     if (timeout === 0) wait.over ??= 'timeout';
     return wait;
   }
 
-  #told(job: ModelJob): Told {
-    if (job.state === 'completed') return { value: job.value as number };
-    if (job.state === 'failed') return { error: 'JobFailedError', message: job.failedReason };
-    return { error: 'JobCancelledError' };
-  }
-
-  #tellWaits(job: ModelJob, told: Told = this.#told(job)): void {
+  #tellWaits(job: ModelJob, told: Told = job.told): void {
     for (const wait of this.waits) {
       for (const [index, one] of wait.jobs.entries()) if (one === job) wait.tell(index, told);
     }
@@ -750,10 +660,10 @@ export class QueueModel {
   /** When something happens to the job by itself. */
   #moment(job: ModelJob): number {
     if (job.kept === 'nothing') return NEVER;
-    if (job.kept === 'id') return this.#forgetAt(job);
+    if (job.kept === 'id') return job.forgetAt;
     if (job.kept === 'outcome') return (job.finishedOn as number) + LINGER_MS;
     if (!job.isOver) return job === this.run?.job ? this.run.deadline : Math.min(job.due, job.expiry);
-    const policy = this.#retention(job);
+    const policy = job.retention;
     return policy === true || policy.age === undefined ? NEVER : (job.finishedOn as number) + policy.age;
   }
 
