@@ -91,8 +91,8 @@ class Server {
   #taken = 0;
   #durable = 0;
   #truncates = 0;
-  /** The last truncation, as long as it goes on. */
-  #forgetting: Promise<void> | undefined;
+  /** The newest truncation, while it is under way. */
+  #truncating: Promise<void> | undefined;
   #chain: Promise<void> = Promise.resolve();
   #failed = false;
 
@@ -113,10 +113,10 @@ class Server {
       this.#truncate();
       if (this.#isBusy) await Promise.race([this.#chain, rung(bell)]);
       else if (Atomics.load(control, W.W_CLOSING) !== 0 && (this.#failed || !this.#hasMore)) break;
-      else if (this.#hasMore && !this.#failed) continue;
-      else if (this.#forgetting !== undefined)
-        await Promise.race([this.#forgetting, rung(bell)]); // it needs the event loop
-      else Atomics.wait(control, W.W_BELL, bell);
+      // It goes on in turns of the event loop, of which a thread that appends or waits has none.
+      else if (this.#truncating !== undefined)
+        await (this.#hasMore ? nextTurn() : Promise.race([this.#truncating, rung(bell)]));
+      else if (!this.#hasMore || this.#failed) Atomics.wait(control, W.W_BELL, bell);
     }
     await this.#session.close();
     Atomics.store(control, W.W_CLOSED, 1);
@@ -173,14 +173,18 @@ class Server {
     if (wanted === this.#truncates || this.#failed) return;
     this.#truncates = wanted;
     const before = (control[W.W_TRUNCATE_LOW] as number) + (control[W.W_TRUNCATE_HIGH] as number) * 2 ** 31;
-    const forgetting: Promise<void> = this.#session
+    const truncating: Promise<void> = this.#session
       .truncate(BigInt(before))
       .catch((error: unknown) => this.#fail(error))
-      .then(() => {
-        if (this.#forgetting === forgetting) this.#forgetting = undefined;
+      .finally(() => {
+        if (this.#truncating === truncating) this.#truncating = undefined;
       });
-    this.#forgetting = forgetting;
+    this.#truncating = truncating;
   }
+}
+
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }
 
 function rung(bell: number): Promise<unknown> {

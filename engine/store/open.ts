@@ -96,6 +96,7 @@ async function read(
   // Durable before anything runs: what ends this engine at once must be seen by the next one.
   journal.note((writer) => writer.opened(host.epoch));
   decideRest(state, unfinished);
+  await journal.flush();
   // What became due meanwhile comes first, too: a job whose time is over must not be run.
   while (state.core.wasm.timerNext() <= state.clock.now()) runTimers(state);
   await journal.flush();

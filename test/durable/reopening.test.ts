@@ -33,11 +33,11 @@ async function reopen(downMs = 0): Promise<void> {
 }
 
 /** The engine goes on, but its clock stands still and its log is another's. */
-async function crash(): Promise<void> {
+async function crash(downMs = 0): Promise<void> {
   const old = engine;
   old.on('warning', () => {});
   await old.state.journal!.flush();
-  clock = new TestClock(clock.now());
+  clock = new TestClock(clock.now() + downMs);
   await open();
   await old.close({ timeout: 0 }).catch(() => {}); // what it still wants to write is refused
 }
@@ -129,6 +129,15 @@ test('a job whose ttl ended while no engine ran does not start', async () => {
   await reopen(2 * MINUTE_MS);
   expect(await order()).toEqual(['in time']);
   expect((await queue.getJob(late))?.dlq?.reason).toBe('expired');
+});
+
+test('what the end of a lost run releases is ready before what became due meanwhile', async () => {
+  await add('lost', { maxDeliveries: 1 });
+  await start();
+  await add('released', { dependsOn: ['j1'], onDependencyFailure: 'run' });
+  await add('due', { delay: MINUTE_MS });
+  await crash(MINUTE_MS);
+  expect(await order()).toEqual(['released', 'due']);
 });
 
 test('a job lost twice keeps its place while it waits, and others that were lost as often keep theirs behind it', async () => {
