@@ -359,7 +359,8 @@ export class Journal implements LogListener {
   // ---- what the log says ------------------------------------------------------------------------------------------------------
 
   durable(groups: number): void {
-    for (; this.#count < groups; this.#count++) {
+    while (this.#count < groups) {
+      this.#count++; // first: what is told may end the process, which writes the rest from in here
       const gathering = this.#underway.shift() as Gathering;
       this.#durable = gathering.number;
       this.#reach(gathering.held);

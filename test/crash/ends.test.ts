@@ -46,21 +46,24 @@ test.each(['commit', 'relaxed'])('a process stays until what it has done is writ
   expect((await open(place)).jobs).toMatchObject([{ list: 'delayed' }]);
 });
 
-test('a process may end inside of an event: dependents that had not heard of it end as their policies say', async () => {
-  const place = newPlace();
-  const { how, errors } = await place.start('ends.js', ['relaxed', 'exit in an event']).ended;
-  expect(how, errors).toBe(0);
-  const { engine, queue } = await open(place);
-  const ran: string[] = [];
-  new Worker('work', ({ name }) => void ran.push(name), { connection: engine });
-  await until(async () => ran.length >= 2 && (await queue.getJobCounts()).active === 0);
-  expect(ran).toEqual(['run', 'run-now']);
-  expect(await queue.getJobCounts()).toMatchObject({ failed: 2, cancelled: 1, completed: 2, blocked: 1, waiting: 0 });
-});
+test.each(['commit', 'relaxed'])(
+  'a process may end inside of an event: dependents that had not heard of it end as their policies say (%s)',
+  async (durability) => {
+    const place = newPlace();
+    const { how, errors } = await place.start('ends.js', [durability, 'exit in an event']).ended;
+    expect(how, errors).toBe(0);
+    const { engine, queue } = await open(place);
+    const ran: string[] = [];
+    new Worker('work', ({ name }) => void ran.push(name), { connection: engine });
+    await until(async () => ran.length >= 2 && (await queue.getJobCounts()).active === 0);
+    expect(ran).toEqual(['run', 'run-now']);
+    expect(await queue.getJobCounts()).toMatchObject({ failed: 2, cancelled: 1, completed: 2, blocked: 1, waiting: 0 });
+  },
+);
 
-test('and those of what has completed are released', async () => {
+test.each(['commit', 'relaxed'])('and those of what has completed are released (%s)', async (durability) => {
   const place = newPlace();
-  const { how, errors } = await place.start('ends.js', ['relaxed', 'exit in an event of success']).ended;
+  const { how, errors } = await place.start('ends.js', [durability, 'exit in an event of success']).ended;
   expect(how, errors).toBe(0);
   const { jobs } = await open(place);
   expect(jobs.map(({ list }) => list).sort()).toEqual(['completed', ...Array.from({ length: 5 }, () => 'waiting')]);
