@@ -7,7 +7,7 @@ const LONG = process.env.FLASHQ_LONG === '1';
 const HISTORIES = LONG ? 20 : 2;
 const KILLS = LONG ? 12 : 6;
 /** 20 ms and a commit: on a busy machine that is long. */
-const WINDOW_MS = 1500;
+const WINDOW_MS = 3000;
 
 test.each(Array.from({ length: HISTORIES }, (_, i) => seedOfTest() + i))(
   'a kill loses a moment, and never a part of what belongs together (seed %i)',

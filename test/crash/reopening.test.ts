@@ -2,6 +2,7 @@
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { type Bench, bench } from '../support/engine.js';
 import { FaultStore } from '../support/fault-store.js';
+import { temporaryDir } from '../support/places.js';
 import { until } from '../threads/support.js';
 
 let store: FaultStore;
@@ -156,3 +157,65 @@ test('an id that was told is given to no other job, even if a crash undid the on
   const next = await b.queue().add('next', 0);
   expect(Number(next.id.slice(1))).toBeGreaterThan(Number(lost.id.slice(1)));
 });
+<<<<<<< HEAD
+=======
+
+describe.each([
+  ['function', (job: Job) => job.data],
+  ['file', new URL('../threads/handlers/tasks.js', import.meta.url)],
+] as const)('a run (%s) that waits until its start is durable', (_kind, handler) => {
+  /** An engine after a crash, whose only job is claimed and can't begin. */
+  async function claimed(): Promise<{ b: Bench; worker: Worker; job: Job }> {
+    const first = await open();
+    const { id } = await first.queue().add('echo', 'ran');
+    const b = await open({ clock: new SystemClock() });
+    const job = (await b.queue().getJob(id)) as Job;
+    const worker = new Worker('q', handler as URL, { connection: b.engine });
+    await worker.waitUntilReady();
+    store.hold();
+    await until(() => b.engine.queues()[0]?.counts.active === 1 && store.held > 0);
+    return { b, worker, job };
+  }
+
+  test('does not begin any more once it is cancelled, and the worker goes on', async () => {
+    const { b, job } = await claimed();
+    const answer = b.queue().cancel(job.id);
+    const next = b.queue().addAndWait('echo', 'next');
+    store.release();
+    expect(await answer).toBe('aborting');
+    expect(await next).toBe('next');
+    expect(await job.getState()).toBe('cancelled');
+  });
+
+  test('is given back by a worker that pauses or closes', async () => {
+    const { b, worker, job } = await claimed();
+    const paused = worker.pause();
+    store.release();
+    await paused;
+    expect(await job.getState()).toBe('waiting');
+    await worker.close();
+    await b.engine.close();
+    const again = await open();
+    expect((dump(again.engine) as Dump).jobs).toMatchObject([{ id: job.id, list: 'waiting', lost: 0 }]);
+  });
+
+  test('is not lost when the engine is closed', async () => {
+    const { b, job } = await claimed();
+    const closed = b.engine.close();
+    store.release();
+    await closed;
+    const again = await open();
+    expect((dump(again.engine) as Dump).jobs).toMatchObject([{ id: job.id, list: 'waiting', lost: 0 }]);
+  });
+});
+
+test('an engine whose last write fails says so when it is closed, and lets go of its directory', async () => {
+  const dataDir = temporaryDir();
+  const failing = await open({ dataDir });
+  await failing.queue().add('kept', 0);
+  store.failAt(store.appends + 1, { kind: 'full' });
+  await expect(failing.engine.close()).rejects.toMatchObject({ code: 'FLASHQ_STORE', reason: 'full' });
+  const b = await open({ dataDir });
+  expect(await b.queue().getJobCounts()).toMatchObject({ waiting: 1 });
+});
+>>>>>>> 3670285 (An engine whose last write fails still lets go of its directory)
