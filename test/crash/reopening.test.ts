@@ -218,4 +218,16 @@ test('an engine whose last write fails says so when it is closed, and lets go of
   const b = await open({ dataDir });
   expect(await b.queue().getJobCounts()).toMatchObject({ waiting: 1 });
 });
+<<<<<<< HEAD
 >>>>>>> 3670285 (An engine whose last write fails still lets go of its directory)
+=======
+
+test('a job that was kept among few drives out nobody once more', async () => {
+  let b = await open();
+  b.worker((job) => job.data);
+  await b.queue().addAndWait('few', 0, { removeOnComplete: 2 });
+  for (let i = 0; i < 5; i++) await b.queue().addAndWait('many', i);
+  b = await open();
+  expect(await b.queue().getJobCounts()).toMatchObject({ completed: 6 });
+});
+>>>>>>> cbb947e (Opening an engine evicts nothing that was kept)
