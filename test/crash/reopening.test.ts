@@ -157,57 +157,6 @@ test('an id that was told is given to no other job, even if a crash undid the on
   const next = await b.queue().add('next', 0);
   expect(Number(next.id.slice(1))).toBeGreaterThan(Number(lost.id.slice(1)));
 });
-<<<<<<< HEAD
-=======
-
-describe.each([
-  ['function', (job: Job) => job.data],
-  ['file', new URL('../threads/handlers/tasks.js', import.meta.url)],
-] as const)('a run (%s) that waits until its start is durable', (_kind, handler) => {
-  /** An engine after a crash, whose only job is claimed and can't begin. */
-  async function claimed(): Promise<{ b: Bench; worker: Worker; job: Job }> {
-    const first = await open();
-    const { id } = await first.queue().add('echo', 'ran');
-    const b = await open({ clock: new SystemClock() });
-    const job = (await b.queue().getJob(id)) as Job;
-    const worker = new Worker('q', handler as URL, { connection: b.engine });
-    await worker.waitUntilReady();
-    store.hold();
-    await until(() => b.engine.queues()[0]?.counts.active === 1 && store.held > 0);
-    return { b, worker, job };
-  }
-
-  test('does not begin any more once it is cancelled, and the worker goes on', async () => {
-    const { b, job } = await claimed();
-    const answer = b.queue().cancel(job.id);
-    const next = b.queue().addAndWait('echo', 'next');
-    store.release();
-    expect(await answer).toBe('aborting');
-    expect(await next).toBe('next');
-    expect(await job.getState()).toBe('cancelled');
-  });
-
-  test('is given back by a worker that pauses or closes', async () => {
-    const { b, worker, job } = await claimed();
-    const paused = worker.pause();
-    store.release();
-    await paused;
-    expect(await job.getState()).toBe('waiting');
-    await worker.close();
-    await b.engine.close();
-    const again = await open();
-    expect((dump(again.engine) as Dump).jobs).toMatchObject([{ id: job.id, list: 'waiting', lost: 0 }]);
-  });
-
-  test('is not lost when the engine is closed', async () => {
-    const { b, job } = await claimed();
-    const closed = b.engine.close();
-    store.release();
-    await closed;
-    const again = await open();
-    expect((dump(again.engine) as Dump).jobs).toMatchObject([{ id: job.id, list: 'waiting', lost: 0 }]);
-  });
-});
 
 test('an engine whose last write fails says so when it is closed, and lets go of its directory', async () => {
   const dataDir = temporaryDir();
@@ -218,9 +167,6 @@ test('an engine whose last write fails says so when it is closed, and lets go of
   const b = await open({ dataDir });
   expect(await b.queue().getJobCounts()).toMatchObject({ waiting: 1 });
 });
-<<<<<<< HEAD
->>>>>>> 3670285 (An engine whose last write fails still lets go of its directory)
-=======
 
 test('a job that was kept among few drives out nobody once more', async () => {
   let b = await open();
@@ -230,4 +176,3 @@ test('a job that was kept among few drives out nobody once more', async () => {
   b = await open();
   expect(await b.queue().getJobCounts()).toMatchObject({ completed: 6 });
 });
->>>>>>> cbb947e (Opening an engine evicts nothing that was kept)
