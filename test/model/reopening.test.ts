@@ -139,7 +139,8 @@ class Played {
     for (const { id } of jobs) this.#ids.push(id);
   }
 
-  #options({ opts, needs }: Spec): object {
+  /** Without `maxDeliveries`: that a crash may be one too many is told by the other model. */
+  #options({ opts: { maxDeliveries: _most, ...opts }, needs }: Spec): object {
     return needs.length === 0 ? opts : { ...opts, dependsOn: needs.map((ref) => this.#id(ref)) };
   }
 
