@@ -10,6 +10,7 @@ const LATER_MS = 60_000;
 
 async function opened(store: MemoryStore): Promise<{ engine: Engine; queue: Queue }> {
   const engine = await Engine.open({ clock: new TestClock(), store });
+  engine.on('warning', () => {});
   engine.state.journal!.cleaner.limits = EAGER;
   return { engine, queue: new Queue('q', { connection: engine }) };
 }

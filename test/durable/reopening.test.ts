@@ -23,6 +23,7 @@ afterEach(() => engine.close({ timeout: 0 }).catch(() => {}));
 
 async function open(): Promise<void> {
   engine = await Engine.open({ clock, store });
+  engine.on('warning', () => {}); // when its log is another's
   queue = new Queue('q', { connection: engine });
 }
 
@@ -35,7 +36,6 @@ async function reopen(downMs = 0): Promise<void> {
 /** The engine goes on, but its clock stands still and its log is another's. */
 async function crash(downMs = 0): Promise<void> {
   const old = engine;
-  old.on('warning', () => {});
   await old.state.journal!.flush();
   clock = new TestClock(clock.now() + downMs);
   await open();

@@ -25,9 +25,13 @@ test(
   TIMEOUT_MS,
 );
 
-test('old jobs do not keep the log of those that came and went behind them', async () => {
-  await cleanBehindOldJobs({
-    short: 12_000,
-    cleaning: { slackBytes: 512 * 1024, stepBytes: 32 * 1024, forgetBytes: 128 * 1024 },
-  });
-});
+test(
+  'old jobs do not keep the log of those that came and went behind them',
+  async () => {
+    await cleanBehindOldJobs({
+      short: 12_000,
+      cleaning: { slackBytes: 512 * 1024, stepBytes: 32 * 1024, forgetBytes: 128 * 1024 },
+    });
+  },
+  TIMEOUT_MS,
+);
