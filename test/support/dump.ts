@@ -6,6 +6,7 @@ import { dependencyRecord, snapshot } from '#engine/jobs/records.js';
 import type { EngineState } from '#engine/state.js';
 import { crc32 } from '#engine/store/crc32.js';
 import { slotAt } from '#engine/store/slot-table.js';
+import type { JobSnapshot } from '../../client/connection.js';
 
 const RAW = [
   'free',
@@ -76,7 +77,7 @@ function slotsOf(state: EngineState): Slot[] {
 function dumpJob(state: EngineState, slot: Slot): JobDump {
   const { core } = state;
   const raw = RAW[core.state(slot)]!;
-  const { delay: _delay, ...record } = snapshot(state, slot);
+  const record = recordOf(state, slot);
   const due = raw === 'delayed' || raw === 'remembered' || raw === 'lingering' ? core.time(slot, L.S_DUE) : undefined;
   return {
     ...record,
@@ -95,6 +96,16 @@ function dumpJob(state: EngineState, slot: Slot): JobDump {
         : undefined,
     dependencies: edgesOf(state, slot),
   };
+}
+
+function recordOf(state: EngineState, slot: Slot): Omit<JobSnapshot, 'delay'> {
+  if (state.core.state(slot) !== L.STATE_GONE) {
+    const { delay: _delay, ...record } = snapshot(state, slot);
+    return record;
+  }
+  // Its data may be no more than a hash: only dependents see it, and not that.
+  const record = dependencyRecord(state, slot);
+  return { ...record, returnvalue: record.result } as unknown as JobSnapshot;
 }
 
 function logsOf({ core, payloads }: EngineState, slot: Slot): unknown {
