@@ -66,7 +66,7 @@ export class Cleaner {
       this.#target = ledger.middle();
       this.#page = 0;
       this.#index = 0;
-      this.#journal.queues.renew(this.#target);
+      this.#journal.renewQueues(this.#target);
     }
     this.#sweep();
   }

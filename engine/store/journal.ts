@@ -161,6 +161,12 @@ export class Journal implements LogListener {
     this.#schedule();
   }
 
+  /** Queues whose record lies before that group are written anew. */
+  renewQueues(before: number): void {
+    this.queues.renew(before);
+    if (this.queues.hasChanges) this.#schedule();
+  }
+
   /** A record without an object, in the next group. */
   note(write: (writer: GroupWriter) => void): void {
     this.#notes.push(write);
@@ -292,6 +298,7 @@ export class Journal implements LogListener {
     gathering.number = number;
     this.#underway.push(gathering);
     this.#gathering = new Gathering();
+    this.#keepAlive(); // whoever set it off
     this.#host.append(writer.buffer, writer.length);
   };
 

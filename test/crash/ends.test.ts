@@ -46,6 +46,13 @@ test.each(['commit', 'relaxed'])('a process stays until what it has done is writ
   expect((await open(place)).jobs).toMatchObject([{ list: 'delayed' }]);
 });
 
+test('nor does it end before it was answered, whatever the log is busy with', async () => {
+  const place = newPlace();
+  const { how, errors } = await place.start('ends.js', ['commit', 'clean']).ended;
+  expect(how, errors).toBe(0);
+  expect(place.facts()).toMatchObject([{ told: 'cleaned' }]);
+});
+
 test.each(['commit', 'relaxed'])(
   'a process may end inside of an event: dependents that had not heard of it end as their policies say (%s)',
   async (durability) => {

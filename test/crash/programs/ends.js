@@ -61,6 +61,15 @@ const ways = {
   unawaited() {
     void queue.add('job', 'unawaited', { delay: 3_600_000 });
   },
+  /** Nothing but its answers keeps the process alive, while the log is cleaned. */
+  async clean() {
+    const data = 'x'.repeat(800_000);
+    for (let i = 0; i < 60; i++) {
+      await (await queue.add('filler', data)).remove();
+      await queue.getJobCounts();
+    }
+    say({ told: 'cleaned' });
+  },
   async 'exit in an event'() {
     await addGraph('fails');
   },

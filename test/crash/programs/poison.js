@@ -3,7 +3,7 @@ import { Engine, Queue, Worker } from 'flashq';
 import { say } from './told.js';
 import poison from './poison-handler.js';
 
-const [dataDir, kind, concurrency, maxDeliveries, jobs] = process.argv.slice(2);
+const [dataDir, kind, concurrency, jobs] = process.argv.slice(2);
 const engine = await Engine.open({ dataDir });
 const queue = new Queue('work', { connection: engine });
 if (Number(jobs) > 0) {
@@ -11,7 +11,6 @@ if (Number(jobs) > 0) {
     Array.from({ length: Number(jobs) }, (_, i) => ({
       name: i === 2 ? 'poison' : 'good',
       data: { key: i },
-      opts: { maxDeliveries: Number(maxDeliveries) },
     })),
   );
 }
