@@ -7,7 +7,7 @@ import { JOB_DEFAULTS, type JobOptions } from '../../client/options.js';
 import { type Block, L, type Slot } from '../core/index.js';
 import type { EngineState } from '../state.js';
 import { announce, flagsOf, idOf, queueOf, setFlags, tell, tellQueue } from '../state.js';
-import { toBlocked, toDelayed, toReady } from '../upkeep/postponed.js';
+import { toBlocked, toDelayed, toReady, toReadyOnceDurable } from '../upkeep/postponed.js';
 import { backoffDelay } from './backoff.js';
 import { settleDependents, unlinkAll } from './dependencies.js';
 import { ended } from './endings.js';
@@ -375,7 +375,11 @@ export function makeReady(state: EngineState, slot: Slot, first: boolean, prev: 
     queue.suspectOut = true;
     setFlags(state, slot, SUSPECT_OUT);
   }
-  toReady(state, slot, first || (flagsOf(state, slot) & L.FLAG_LIFO) !== 0);
+  const isFirst = first || (flagsOf(state, slot) & L.FLAG_LIFO) !== 0;
+  // Due before it was admitted for everybody: a short delay, or a slow disk.
+  const isEarly = core.state(slot) === L.STATE_DELAYED && state.journal?.isDurable(slot) === false;
+  if (isEarly) toReadyOnceDurable(state, slot, isFirst);
+  else toReady(state, slot, isFirst);
   tell(state, slot, 'waiting', () => ({ prev }));
   announce(state, queue, 1);
 }

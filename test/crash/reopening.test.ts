@@ -176,3 +176,18 @@ test('a job that was kept among few drives out nobody once more', async () => {
   b = await open();
   expect(await b.queue().getJobCounts()).toMatchObject({ completed: 6 });
 });
+
+test('a delay that ends before its job is written down lets nobody run it', async () => {
+  const b = await open();
+  const ran: string[] = [];
+  b.worker((job) => void ran.push(job.name));
+  await b.queue().addAndWait('first', 0);
+  store.hold();
+  const adding = b.queue().add('delayed', 0, { delay: 10 });
+  await until(() => store.held === 1);
+  await b.clock.advance(20);
+  expect(ran).toEqual(['first']);
+  store.release();
+  await b.queue().finished(await adding);
+  expect(ran).toEqual(['first', 'delayed']);
+});
