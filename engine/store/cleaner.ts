@@ -30,7 +30,7 @@ const LIMITS: CleaningLimits = {
 };
 
 /** What it needs of a journal. */
-export type Cleanable = Pick<Journal, 'ledger' | 'table' | 'queues' | 'touch' | 'forget' | 'changesGroup'>;
+export type Cleanable = Pick<Journal, 'ledger' | 'table' | 'renewQueues' | 'touch' | 'forget' | 'changesGroup'>;
 
 export class Cleaner {
   /** Tests clean shorter logs. */

@@ -29,7 +29,7 @@ class Log {
     this.cleaner = new Cleaner(self, limits);
   }
 
-  readonly queues = { renew: (before: number) => void this.renewed.push(before) };
+  readonly renewQueues = (before: number): void => void this.renewed.push(before);
 
   touch(slot: number, parts: number): void {
     expect(parts).toBe(PART_PAYLOAD);
