@@ -1,6 +1,9 @@
 import { afterAll, describe, expect, test } from 'vitest';
+import { onlyComputes } from '../support/synchronous.js';
 import { call, type Program } from './machine.js';
 import { explore, L, summary, World } from './world.js';
+
+onlyComputes();
 
 afterAll(() => console.log(summary()));
 

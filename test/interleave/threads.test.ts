@@ -1,6 +1,9 @@
 import { afterAll, describe, expect, test } from 'vitest';
+import { onlyComputes } from '../support/synchronous.js';
 import { type Call, call, type Program, type Until } from './machine.js';
 import { explore, L, summary, World } from './world.js';
+
+onlyComputes();
 
 afterAll(() => console.log(summary()));
 

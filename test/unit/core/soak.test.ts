@@ -1,6 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { L } from '../../support/core.js';
 import { type Churned, churn, HEAP_SOAKS, soak, waves } from '../../support/core-soak.js';
+import { onlyComputes } from '../../support/synchronous.js';
+
+onlyComputes();
 
 const STEPS = 1_000_000;
 /**
