@@ -9,7 +9,7 @@ import { History } from './history.js';
 import { durableSteps } from './steps.js';
 
 const isLong = process.env.FLASHQ_LONG === '1';
-const numRuns = isLong ? 5_000 : 100;
+const numRuns = isLong ? 5_000 : 70;
 const seed = Number(process.env.FLASHQ_SEED ?? (isLong ? Date.now() % 2 ** 31 : 20261125));
 
 /** So small that every history is cleaned, some hardly and others after nearly every commit. */
