@@ -377,7 +377,7 @@ export function makeReady(state: EngineState, slot: Slot, first: boolean, prev: 
   }
   const isFirst = first || (flagsOf(state, slot) & L.FLAG_LIFO) !== 0;
   // Due before it was admitted for everybody: a short delay, or a slow disk.
-  const isEarly = core.state(slot) === L.STATE_DELAYED && state.journal?.isDurable(slot) === false;
+  const isEarly = core.state(slot) === L.STATE_DELAYED && state.journal?.isAdmitted(slot) === false;
   if (isEarly) toReadyOnceDurable(state, slot, isFirst);
   else toReady(state, slot, isFirst);
   tell(state, slot, 'waiting', () => ({ prev }));

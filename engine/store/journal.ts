@@ -208,6 +208,12 @@ export class Journal implements LogListener {
     return this.#underway.find(({ number }) => number === last)?.wait();
   }
 
+  /** Whether it is durable that the job is there, whatever has been done to it since. */
+  isAdmitted(slot: Slot): boolean {
+    const base = this.table.page(slot).base[this.table.index(slot)] as number;
+    return base !== 0 && base <= this.#durable;
+  }
+
   /** Whether all that has been done to that job is durable. */
   isDurable(slot: Slot): boolean {
     const page = this.table.page(slot);

@@ -64,6 +64,8 @@ export function restoreStates(state: EngineState, replay: Replay, noted: Readonl
 function stateBefore({ core }: EngineState, replay: Replay, slot: Slot, noted: ReadonlyMap<number, number>): number {
   const raw = replay.stateOf(slot);
   if (raw >= L.STATE_COMPLETED || noted.size === 0) return raw;
+  // 'relaxed': it was started after its dependencies had completed, of which the log does not know; they will run first, again.
+  if (raw === L.STATE_BLOCKED && core.field(slot, L.S_UNSETTLED) !== 0) return raw;
   return noted.get(core.number(slot)) === core.field(slot, L.S_STARTED) ? L.STATE_ACTIVE : raw;
 }
 
