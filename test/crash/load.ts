@@ -79,6 +79,9 @@ function stateOf({ jobs, queues }: Dump): unknown {
   const kept = jobs.filter(({ list }) => list === 'completed' || list === 'failed' || list === 'cancelled');
   return {
     kept: kept.map(({ due: _due, ...job }) => JSON.stringify(job)).sort(),
-    queues: queues.map(({ name, counts, config }) => ({ name, counts, config })),
+    // One that has never had a job or a setting has left nothing in the log.
+    queues: queues
+      .map(({ name, counts, config }) => ({ name, counts, config }))
+      .filter(({ counts, config }) => Object.keys(config).length !== 0 || Object.values(counts).some((n) => n !== 0)),
   };
 }
