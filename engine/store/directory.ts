@@ -105,7 +105,8 @@ export async function openDataDir(dataDir: string, options: DataDirOptions = {})
 export async function makeDirectory(path: string): Promise<void> {
   const topmost = await mkdir(path, { recursive: true, mode: 0o700 });
   if (topmost === undefined) return;
-  for (let made = resolve(path); made.length >= topmost.length; made = dirname(made))
+  const above = dirname(resolve(topmost)); // of a relative path, `mkdir` gives a relative one
+  for (let made = resolve(path); made !== above && made !== dirname(made); made = dirname(made))
     await syncDirectory(dirname(made));
 }
 

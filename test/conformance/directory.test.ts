@@ -93,6 +93,19 @@ describe('where it may be', () => {
     if (process.platform !== 'win32') expect(statSync(dir).mode & 0o777).toBe(0o700);
   });
 
+  test.each(['d', 'e/f', './g', 'h/../i'])('a path may be relative, and as short as it gets: %s', async (path) => {
+    const before = process.cwd();
+    const base = temporaryDir();
+    process.chdir(base);
+    try {
+      const held = await openDataDir(path);
+      held.release();
+      expect(held.path).toBe(join(base, path));
+    } finally {
+      process.chdir(before);
+    }
+  });
+
   test.runIf(process.platform === 'linux').each([
     ['NFS', 0x6969],
     ['CIFS', 0xff534d42],
