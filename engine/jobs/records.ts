@@ -7,7 +7,8 @@ import { PART_EXTRA } from '../store/format.js';
 import { finalOf, reasonOf } from './flags.js';
 import type { Ending } from './waiters.js';
 
-const STATE_NAMES: Readonly<Record<number, JobState>> = {
+/** What users call the states that they can see. */
+export const STATE_NAMES: Readonly<Record<number, JobState>> = {
   [L.STATE_WAITING]: 'waiting',
   [L.STATE_DELAYED]: 'delayed',
   [L.STATE_BLOCKED]: 'blocked',

@@ -197,17 +197,6 @@ export class Journal implements LogListener {
     return group;
   }
 
-  /** As `barrier`, for what has been done to one job. */
-  barrierOf(slot: Slot): Promise<void> | undefined {
-    if (!this.gates || this.isDurable(slot)) return undefined;
-    if (this.error !== undefined) return Promise.reject(this.error);
-    const page = this.table.page(slot);
-    const index = this.table.index(slot);
-    if (page.dirty[index] !== 0) return this.#awaited(this.#gathering)?.wait();
-    const last = page.last[index] as number;
-    return this.#underway.find(({ number }) => number === last)?.wait();
-  }
-
   /** Whether it is durable that the job is there, whatever has been done to it since. */
   isAdmitted(slot: Slot): boolean {
     const base = this.table.page(slot).base[this.table.index(slot)] as number;

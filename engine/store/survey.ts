@@ -1,18 +1,13 @@
 /** Follows the records of a log without making jobs of them: what is there, what is wrong, and which records still say something. */
 import { encodePayload } from '../../client/payload.js';
 import { L } from '../core/index.js';
+import { STATE_NAMES } from '../jobs/records.js';
 import * as F from './format.js';
 import { type GroupSink, recordsFault, recordsOf } from './groups.js';
 
-const STATE_NAMES: Readonly<Record<number, string>> = {
+const NAMES: Readonly<Record<number, string>> = {
+  ...STATE_NAMES,
   [L.STATE_FREE]: 'waiting', // as soon as there was memory for it
-  [L.STATE_WAITING]: 'waiting',
-  [L.STATE_DELAYED]: 'delayed',
-  [L.STATE_BLOCKED]: 'blocked',
-  [L.STATE_ACTIVE]: 'active',
-  [L.STATE_COMPLETED]: 'completed',
-  [L.STATE_FAILED]: 'failed',
-  [L.STATE_CANCELLED]: 'cancelled',
   [L.STATE_REMEMBERED]: 'remembered',
   [L.STATE_GONE]: 'gone',
   [L.STATE_LINGERING]: 'lingering',
@@ -121,7 +116,7 @@ export class Survey implements GroupSink {
       this.fault(position, 'damaged', `job ${number} is of a queue that isn't there`);
       made.push(this.#madeUp(queue));
     }
-    this.#jobs.set(number, { queue, state: STATE_NAMES[view.getUint8(at + F.R_STATE)] ?? 'unknown' });
+    this.#jobs.set(number, { queue, state: NAMES[view.getUint8(at + F.R_STATE)] ?? 'unknown' });
     return true;
   }
 
