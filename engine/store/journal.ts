@@ -20,7 +20,7 @@ import { GroupWriter } from './group-writer.js';
 import type { Ledger } from './ledger.js';
 import { type LogHost, type LogListener, within } from './log-host.js';
 import type { QueueRecords } from './queue-records.js';
-import { forgetRecords, type SlotTable } from './slot-table.js';
+import { forgetRecords, noteRecord, type SlotTable } from './slot-table.js';
 import type { StartNotes } from './starts.js';
 
 /** What nobody waits for is put off at most this long, and in `relaxed` mode until this many jobs have changed. */
@@ -284,10 +284,9 @@ export class Journal implements LogListener {
     const writer = this.#writer;
     const { core, clock } = this.#state;
     writer.begin(buffer, core.nextNumber() + this.#spareNumbers, this.#seq, clock.now());
-    // Its bytes are known when it is written, and the ledger counts what lies in it meanwhile.
-    const live = this.#writeAll(number);
-    this.ledger.add(number, this.#position, writer.length);
-    for (let i = 0; i < live; i++) this.ledger.hold(number);
+    this.ledger.add(number, this.#position, 0); // its bytes are known when it is written
+    this.#writeAll(number);
+    this.ledger.grow(number, writer.length);
     this.#position += F.batchesOf(writer.length, this.#host.batchBytesMax);
     const gathering = this.#gathering;
     gathering.number = number;
@@ -297,19 +296,18 @@ export class Journal implements LogListener {
     this.#host.append(writer.buffer, writer.length);
   };
 
-  /** Everything that has changed; how many records of it are needed from now on. */
-  #writeAll(number: number): number {
+  /** Everything that has changed. */
+  #writeAll(number: number): void {
     const writer = this.#writer;
     const dirty = this.#dirty;
     this.#dirty = [];
     for (let i = 0; i < dirty.length; i++) this.#enlist(dirty[i] as Slot);
-    let live = this.queues.write(writer, number, this.ledger);
+    this.queues.write(writer, number, this.ledger);
     for (const write of this.#notes) write(writer);
     this.#notes = [];
     for (let i = 0; i < this.#gone.length; i++) writer.gone(this.#gone[i] as number);
     this.#gone = [];
-    for (let i = 0; i < dirty.length; i++) live += this.#writeJob(dirty[i] as Slot, number);
-    return live;
+    for (let i = 0; i < dirty.length; i++) this.#writeJob(dirty[i] as Slot, number);
   }
 
   /** A queue that the log has not heard of is written with its first job. */
@@ -318,35 +316,20 @@ export class Journal implements LogListener {
     if (queue.logId === 0) this.queues.touch(queue);
   }
 
-  #writeJob(slot: Slot, number: number): number {
+  #writeJob(slot: Slot, number: number): void {
     const { core, queues } = this.#state;
     const page = this.table.page(slot);
     const index = this.table.index(slot);
     const dirty = page.dirty[index] as number;
-    if (dirty === 0) return 0; // removed, or written already
+    if (dirty === 0) return; // removed, or written already
     page.dirty[index] = 0;
-    if ((core.field(slot, L.S_FLAGS) & DISCARDED) !== 0) return 0; // gone for everybody but its run
+    if ((core.field(slot, L.S_FLAGS) & DISCARDED) !== 0) return; // gone for everybody but its run
     const isBase = page.base[index] === 0 || (dirty & F.PART_PAYLOAD) !== 0;
     const parts = isBase ? this.#partsOf(slot) : (page.since[index] as number) | (dirty & F.PARTS_ALL);
     const queue = queues.at(core.field(slot, L.S_QUEUE)).logId;
     const kind = isBase ? F.KIND_JOB_BASE : F.KIND_JOB_DELTA;
     const bytes = this.#writer.job(kind, slot, core.state(slot), parts, queue, page.seq[index] as number);
-    let live = 1;
-    if (isBase) {
-      if (page.base[index] !== 0) forgetRecords(this.table, this.ledger, slot);
-      page.base[index] = number;
-      page.baseBytes[index] = bytes;
-      page.since[index] = 0;
-      live = 2;
-    } else {
-      this.ledger.release(page.last[index] as number);
-      this.ledger.liveBytes -= page.deltaBytes[index] as number;
-      page.deltaBytes[index] = bytes;
-      page.since[index] = parts;
-    }
-    page.last[index] = number;
-    this.ledger.liveBytes += bytes;
-    return live;
+    noteRecord(this.table, this.ledger, slot, { group: number, bytes, isBase, parts });
   }
 
   #partsOf(slot: Slot): number {

@@ -8,7 +8,7 @@ export interface Group {
   readonly number: number;
   /** Of its first batch in the log. */
   readonly position: number;
-  readonly bytes: number;
+  bytes: number;
   /** Bases and last records in it. */
   live: number;
 }
@@ -38,6 +38,12 @@ export class Ledger {
   add(number: number, position: number, bytes: number): void {
     if (this.#groups.length === this.#head) this.#first = number;
     this.#groups.push({ number, position, bytes, live: 0 });
+    this.bytes += bytes;
+  }
+
+  /** So many bytes more of that group. */
+  grow(number: number, bytes: number): void {
+    (this.get(number) as Group).bytes += bytes;
     this.bytes += bytes;
   }
 

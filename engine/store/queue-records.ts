@@ -32,7 +32,6 @@ export class QueueRecords {
     queue.logId = id;
     this.#next = Math.max(this.#next, id + 1);
     this.#note(queue, { group, bytes }, ledger);
-    ledger.hold(group);
   }
 
   #note(queue: QueueEntry, written: Written, ledger: Ledger): void {
@@ -42,19 +41,18 @@ export class QueueRecords {
       ledger.liveBytes -= before.bytes;
     }
     this.#written.set(queue, written);
+    ledger.hold(written.group);
     ledger.liveBytes += written.bytes;
   }
 
-  /** Writes those that have changed; how many. */
-  write(writer: GroupWriter, group: number, ledger: Ledger): number {
-    const count = this.#changed.size;
+  /** Writes those that have changed. */
+  write(writer: GroupWriter, group: number, ledger: Ledger): void {
     for (const queue of this.#changed) {
       const settings = new Uint8Array(encodePayload(queue.config));
       const bytes = writer.queue(queue.logId, queue.paused, utf8.encode(queue.name), settings);
       this.#note(queue, { group, bytes }, ledger);
     }
     this.#changed.clear();
-    return count;
   }
 
   /** Marks those whose record lies before that group. */

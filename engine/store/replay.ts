@@ -11,7 +11,7 @@ import * as F from './format.js';
 import { GroupAssembler, recordsFault } from './groups.js';
 import { Ledger } from './ledger.js';
 import { QueueRecords, settingsOf } from './queue-records.js';
-import { forgetRecords, PAGE_SHIFT, SlotTable } from './slot-table.js';
+import { forgetRecords, noteRecord, PAGE_SHIFT, SlotTable } from './slot-table.js';
 
 /** Flags that mean something only to the engine that set them, or that are set anew. */
 const PASSING_FLAGS =
@@ -151,7 +151,12 @@ export class Replay {
       slot = this.#create(reader, at, number, position);
     } else this.#exchange(reader, at, slot);
     this.#fields(reader, at, slot);
-    this.#note(slot, group, reader.bytes(at), isBase, reader.u16(at + F.R_PARTS));
+    noteRecord(this.table, this.ledger, slot, {
+      group,
+      bytes: reader.bytes(at),
+      isBase,
+      parts: reader.u16(at + F.R_PARTS),
+    });
     this.table.page(slot).seq[this.table.index(slot)] = reader.f64(at + F.J_SEQ);
   }
 
@@ -260,29 +265,6 @@ export class Replay {
     forgetRecords(this.table, this.ledger, slot);
     core.wasm.jobRemove(slot);
     this.jobs--;
-  }
-
-  // ---- what lies where --------------------------------------------------------------------------------------------------------
-
-  #note(slot: Slot, group: number, bytes: number, isBase: boolean, parts: number): void {
-    const { ledger } = this;
-    const page = this.table.page(slot);
-    const index = this.table.index(slot);
-    if (isBase) {
-      if (page.base[index] !== 0) forgetRecords(this.table, this.ledger, slot);
-      page.base[index] = group;
-      page.baseBytes[index] = bytes;
-      page.since[index] = 0;
-      ledger.hold(group);
-    } else {
-      ledger.release(page.last[index] as number);
-      ledger.liveBytes -= page.deltaBytes[index] as number;
-      page.deltaBytes[index] = bytes;
-      page.since[index] = parts & F.PARTS_ALL;
-    }
-    page.last[index] = group;
-    ledger.hold(group);
-    ledger.liveBytes += bytes;
   }
 }
 

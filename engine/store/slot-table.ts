@@ -71,3 +71,36 @@ export function forgetRecords(table: SlotTable, ledger: Ledger, slot: Slot): voi
   page.baseBytes[index] = 0;
   page.deltaBytes[index] = 0;
 }
+
+export interface NotedRecord {
+  readonly group: number;
+  readonly bytes: number;
+  readonly isBase: boolean;
+  readonly parts: number;
+}
+
+/** The log has a newer record of this slot, in a group that the ledger knows. A base supersedes all, a change the one before it. */
+export function noteRecord(
+  table: SlotTable,
+  ledger: Ledger,
+  slot: Slot,
+  { group, bytes, isBase, parts }: NotedRecord,
+): void {
+  const page = table.page(slot);
+  const index = table.index(slot);
+  if (isBase) {
+    if (page.base[index] !== 0) forgetRecords(table, ledger, slot);
+    page.base[index] = group;
+    page.baseBytes[index] = bytes;
+    page.since[index] = 0;
+    ledger.hold(group);
+  } else {
+    ledger.release(page.last[index] as number);
+    ledger.liveBytes -= page.deltaBytes[index] as number;
+    page.deltaBytes[index] = bytes;
+    page.since[index] = parts;
+  }
+  page.last[index] = group;
+  ledger.hold(group);
+  ledger.liveBytes += bytes;
+}
