@@ -15,6 +15,7 @@ import { LocalRuns } from './local-claims.js';
 import { type EngineOptions, type ResolvedOptions, resolveEngineOptions } from './options.js';
 import { QueueTable } from './queues.js';
 import type { EngineState } from './state.js';
+import { Entries } from './store/entries.js';
 import type { LogOptions } from './store/log-options.js';
 import { openLog } from './store/open.js';
 import { AttachedConnection } from './threads/attached-connection.js';
@@ -325,6 +326,7 @@ function createState(
     waiters: new Waiters(clock, keepAlive),
     alarm: new Alarm(core, clock, () => runTimers(state)),
     rings: new Rings(core, (error) => reportListener(error)),
+    entries: new Entries(),
     threads: new Set(),
     pools: new Set(),
     workers: new Set(),

@@ -9,6 +9,7 @@ import type { EventLog } from './events/log.js';
 import { jobId } from './jobs/claimed.js';
 import type { Waiters } from './jobs/waiters.js';
 import type { QueueEntry, QueueTable } from './queues.js';
+import type { Entries } from './store/entries.js';
 import type { Journal } from './store/journal.js';
 import type { Rings } from './threads/rings.js';
 import type { ThreadPool } from './threads/thread-pool.js';
@@ -56,6 +57,8 @@ export interface EngineState {
   readonly retention: Retention;
   readonly keepAlive: KeepAlive;
   readonly rings: Rings;
+  /** What must survive and is no job. */
+  readonly entries: Entries;
   /** Of an engine with a data directory: makes what happens survive it. */
   journal: Journal | undefined;
   /** The other threads that share the memory. */

@@ -30,7 +30,7 @@ const LIMITS: CleaningLimits = {
 };
 
 /** What it needs of a journal. */
-export type Cleanable = Pick<Journal, 'ledger' | 'table' | 'renewQueues' | 'touch' | 'forget' | 'changesGroup'>;
+export type Cleanable = Pick<Journal, 'ledger' | 'table' | 'renewOthers' | 'touch' | 'forget' | 'changesGroup'>;
 
 export class Cleaner {
   /** Tests clean shorter logs. */
@@ -66,7 +66,7 @@ export class Cleaner {
       this.#target = ledger.middle();
       this.#page = 0;
       this.#index = 0;
-      this.#journal.renewQueues(this.#target);
+      this.#journal.renewOthers(this.#target);
     }
     this.#sweep();
   }

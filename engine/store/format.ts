@@ -151,6 +151,8 @@ export const KIND_QUEUE = 5;
 export const KIND_CLOSED = 6;
 /** The engine was opened. */
 export const KIND_OPENED = 7;
+/** What is no job, as a whole; or that it is gone. */
+export const KIND_ENTRY = 8;
 
 // KIND_GROUP
 export const G_JOB_NEXT = 8; // f64
@@ -188,6 +190,10 @@ export const Q_ID = 8; // u32
 export const Q_PAUSED = 12; // u32
 /** u32 length and bytes of the name, then of the settings in MessagePack, each padded to 4. */
 export const Q_NAME = 16;
+
+// KIND_ENTRY
+/** Room, name and value, each u32 length, bytes, padded to 4. A value of length 0: it is gone. */
+export const E_ROOM = 8;
 
 // KIND_OPENED
 export const O_EPOCH = 8; // f64

@@ -150,6 +150,13 @@ export class GroupWriter {
     return this.length - at;
   }
 
+  entry(room: Uint8Array, name: Uint8Array, value: Uint8Array): number {
+    const bytes = F.E_ROOM + 12 + F.padTo4(room.length) + F.padTo4(name.length) + F.padTo4(value.length);
+    const at = this.#record(F.KIND_ENTRY, bytes);
+    this.#bytes(this.#bytes(this.#bytes(at + F.E_ROOM, room), name), value);
+    return this.length - at;
+  }
+
   #bytes(at: number, bytes: Uint8Array): number {
     this.#u32[at >>> 2] = bytes.length;
     this.#u8.set(bytes, at + 4);

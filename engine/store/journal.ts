@@ -105,6 +105,7 @@ export class Journal implements LogListener {
     this.#durable = this.#sealed;
     this.#writer = new GroupWriter(options.state.core);
     this.cleaner = new Cleaner(this);
+    this.#state.entries.onChange = () => this.#schedule();
     options.host.begin(this);
   }
 
@@ -161,10 +162,11 @@ export class Journal implements LogListener {
     this.#schedule();
   }
 
-  /** Queues whose record lies before that group are written anew. */
-  renewQueues(before: number): void {
+  /** Queues and entries whose record lies before that group are written anew. */
+  renewOthers(before: number): void {
     this.queues.renew(before);
-    if (this.queues.hasChanges) this.#schedule();
+    this.#state.entries.renew(before);
+    if (this.queues.hasChanges || this.#state.entries.hasChanges) this.#schedule();
   }
 
   /** A record without an object, in the next group. */
@@ -174,7 +176,8 @@ export class Journal implements LogListener {
   }
 
   get hasChanges(): boolean {
-    return this.#dirty.length !== 0 || this.#gone.length !== 0 || this.#notes.length !== 0 || this.queues.hasChanges;
+    if (this.#dirty.length !== 0 || this.#gone.length !== 0 || this.#notes.length !== 0) return true;
+    return this.queues.hasChanges || this.#state.entries.hasChanges;
   }
 
   /** The newest group in which something that has been done so far is written, or will be. */
@@ -303,6 +306,7 @@ export class Journal implements LogListener {
     this.#dirty = [];
     for (let i = 0; i < dirty.length; i++) this.#enlist(dirty[i] as Slot);
     this.queues.write(writer, number, this.ledger);
+    this.#state.entries.write(writer, number, this.ledger);
     for (const write of this.#notes) write(writer);
     this.#notes = [];
     for (let i = 0; i < this.#gone.length; i++) writer.gone(this.#gone[i] as number);

@@ -113,6 +113,9 @@ export class Replay {
       case F.KIND_CLOSED:
         this.wasClosed = true;
         return;
+      case F.KIND_ENTRY:
+        this.#entry(reader, at, group);
+        return;
       case F.KIND_OPENED:
       case F.KIND_QUEUE:
         return;
@@ -130,6 +133,15 @@ export class Replay {
     entry.paused = reader.u32(at + F.Q_PAUSED) !== 0;
     this.queues.restore(entry, id, group, reader.bytes(at), this.ledger);
     this.#byId.set(id, entry);
+  }
+
+  #entry(reader: RecordReader, at: number, group: number): void {
+    const room = reader.part(at + F.E_ROOM);
+    const nameAt = at + F.E_ROOM + 4 + F.padTo4(room.length);
+    const name = reader.part(nameAt);
+    const value = new Uint8Array(reader.part(nameAt + 4 + F.padTo4(name.length)));
+    const { entries } = this.#state;
+    entries.restore(utf8.decode(room), utf8.decode(name), value, group, reader.bytes(at), this.ledger);
   }
 
   // ---- jobs -------------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ const NAMES: Readonly<Record<number, string>> = {
   [L.STATE_GONE]: 'gone',
   [L.STATE_LINGERING]: 'lingering',
 };
-const KIND_LAST = F.KIND_OPENED;
+const KIND_LAST = F.KIND_ENTRY;
 const utf8 = new TextDecoder();
 
 export class Survey implements GroupSink {

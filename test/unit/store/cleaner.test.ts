@@ -29,7 +29,7 @@ class Log {
     this.cleaner = new Cleaner(self, limits);
   }
 
-  readonly renewQueues = (before: number): void => void this.renewed.push(before);
+  readonly renewOthers = (before: number): void => void this.renewed.push(before);
 
   touch(slot: number, parts: number): void {
     expect(parts).toBe(PART_PAYLOAD);
