@@ -82,6 +82,7 @@ function stateOf({ jobs, queues }: Dump): unknown {
     // One that has never had a job or a setting has left nothing in the log.
     queues: queues
       .map(({ name, counts, config }) => ({ name, counts, config }))
-      .filter(({ counts, config }) => Object.keys(config).length !== 0 || Object.values(counts).some((n) => n !== 0)),
+      .filter(({ counts, config }) => Object.keys(config).length !== 0 || Object.values(counts).some((n) => n !== 0))
+      .sort((a, b) => (a.name < b.name ? -1 : 1)), // their order is nobody's business
   };
 }
