@@ -249,9 +249,20 @@ export interface Explanation {
   waitsFor: DependencyRecord[];
 }
 
+/** For each group by itself. */
+export interface GroupsConfig {
+  /** How many jobs of one group may run at a time. */
+  concurrency?: number;
+  /** How many jobs of one group may start in any `duration` ms. */
+  rateLimit?: { max: number; duration: number };
+}
+
 export interface QueueConfig {
   rateLimit?: { max: number; duration: number } | null;
   concurrency?: number | null;
+  groups?: GroupsConfig | null;
+  /** Each `every` ms of waiting add `step` (1) to the priority by which a job is claimed, `max` at most. */
+  aging?: { every: number; step?: number; max: number } | null;
 }
 
 /**

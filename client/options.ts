@@ -85,6 +85,8 @@ export interface AddOptions {
   readonly stackTraceLimit?: number | undefined;
   /** Milliseconds since the epoch to show as `job.timestamp` instead of the moment of admission. */
   readonly timestamp?: number | undefined;
+  /** Jobs of one group take turns with those of others, whatever their number; limits of groups: `queue.configure({ groups })`. */
+  readonly group?: { readonly id: string } | undefined;
 }
 
 // ---- what the engine reads ------------------------------------------------------------------------------------------------
@@ -126,6 +128,7 @@ export interface JobOptions {
   readonly keepLogs?: number;
   readonly stackTraceLimit?: number;
   readonly timestamp?: number;
+  readonly group?: { readonly id: string };
 }
 
 /** What an option means when it is absent. `idempotencyTtl` and `maxDeliveries` may have another default on a queue. */
@@ -286,8 +289,25 @@ const SETTERS: Record<string, Check> = {
   stackTraceLimit(into, value) {
     into.stackTraceLimit = checkInteger(value, 'opts.stackTraceLimit', 0, KEPT_MAX);
   },
+  group(into, value) {
+    const given = checkObject(value, 'opts.group');
+    checkOptionNames(given, 'opts.group', GROUP_NAMES);
+    const { id } = given;
+    if (typeof id !== 'string' || id === '' || id.length > GROUP_ID_MAX)
+      refuse('opts.group.id', `be a string of 1 to ${GROUP_ID_MAX} characters`, id);
+    into.group = Object.freeze({ id });
+  },
   timestamp(into, value) {
     into.timestamp = checkDuration(value, 'opts.timestamp');
+  },
+};
+
+const GROUP_ID_MAX = 256;
+const GROUP_NAMES: KnownNames = {
+  known: ['id'],
+  elsewhere: {
+    priority: 'the priority of a job counts in its group too: opts.priority.',
+    maxSize: 'a queue is bounded by the memory of its engine.',
   },
 };
 
@@ -298,7 +318,7 @@ const ON_DEPENDENCY_HINT = 'say it on the job that waits, with onDependencyFailu
 /** What other libraries (and other calls of this one) call differently. */
 export const OPTION_NAMES: KnownNames = {
   known: [...CHECKS.keys()],
-  later: ['deduplication', 'group', 'tags', 'expireWhilePaused'],
+  later: ['deduplication', 'tags', 'expireWhilePaused'],
   elsewhere: {
     name: 'the name of a job is the first argument of add.',
     parent: 'let the parent name its children with dependsOn.',
@@ -314,7 +334,7 @@ export const OPTION_NAMES: KnownNames = {
     every: 'repeated jobs are not supported yet in this version.',
     sizeLimit: 'the limit of a payload belongs to the engine.',
     telemetry: 'the trace context travels by itself.',
-    rateLimiterKey: 'it is called group here, and not supported yet in this version.',
+    rateLimiterKey: 'it is called group here.',
     retries: 'it is called attempts here, and counts the first run too.',
     retry: 'it is called attempts here, and counts the first run too.',
     maxRetries: 'it is called attempts here, and counts the first run too.',

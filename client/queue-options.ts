@@ -5,10 +5,11 @@ import {
   checkInteger,
   checkObject,
   checkOptionNames,
+  INT32_MAX,
   type KnownNames,
   refuse,
 } from './checks.js';
-import type { JobRef, QueueConfig } from './connection.js';
+import type { GroupsConfig, JobRef, QueueConfig } from './connection.js';
 import type { ConnectionInput } from './default-connection.js';
 import { ValidationError } from './errors.js';
 import type { AddOptions } from './options.js';
@@ -78,8 +79,8 @@ export function dlqRefs(selection: readonly unknown[]): JobRef[] | undefined {
 }
 
 const CONFIG_NAMES: KnownNames = {
-  known: ['rateLimit', 'concurrency'],
-  later: ['aging', 'groups', 'dlq', 'idempotencyTtl', 'idempotencyMax', 'maxDeliveries'],
+  known: ['rateLimit', 'concurrency', 'groups', 'aging'],
+  later: ['dlq', 'idempotencyTtl', 'idempotencyMax', 'maxDeliveries'],
   elsewhere: { limiter: 'it is called rateLimit here.' },
 };
 
@@ -96,7 +97,35 @@ export function checkConfig(config: unknown): QueueConfig {
   if (concurrency === null) wanted.concurrency = null;
   else if (concurrency !== undefined)
     wanted.concurrency = checkInteger(concurrency, 'config.concurrency', 1, LIMIT_MAX);
+  if (given.groups === null) wanted.groups = null;
+  else if (given.groups !== undefined) wanted.groups = checkGroups(given.groups);
+  if (given.aging === null) wanted.aging = null;
+  else if (given.aging !== undefined) wanted.aging = checkAging(given.aging);
   return wanted;
+}
+
+function checkGroups(value: unknown): GroupsConfig {
+  const given = checkObject(value, 'config.groups');
+  checkOptionNames(given, 'config.groups', {
+    known: ['concurrency', 'rateLimit'],
+    elsewhere: { limit: 'it is called rateLimit here.', limiter: 'it is called rateLimit here.' },
+  });
+  const { concurrency, rateLimit } = given;
+  const wanted: GroupsConfig = {};
+  if (concurrency !== undefined && concurrency !== null)
+    wanted.concurrency = checkInteger(concurrency, 'config.groups.concurrency', 1, INT32_MAX);
+  if (rateLimit !== undefined && rateLimit !== null)
+    wanted.rateLimit = checkRateLimit(rateLimit, 'config.groups.rateLimit');
+  return wanted;
+}
+
+function checkAging(value: unknown): { every: number; step: number; max: number } {
+  const given = checkObject(value, 'config.aging');
+  checkOptionNames(given, 'config.aging', { known: ['every', 'step', 'max'] });
+  const every = checkDuration(given.every, 'config.aging.every');
+  if (every === 0) refuse('config.aging.every', 'be more than 0 ms', every);
+  const step = given.step === undefined ? 1 : checkInteger(given.step, 'config.aging.step', 1, INT32_MAX);
+  return { every, step, max: checkInteger(given.max, 'config.aging.max', 1, INT32_MAX) };
 }
 
 /** @throws ValidationError */
@@ -104,7 +133,7 @@ export function checkRateLimit(value: unknown, path: string): { max: number; dur
   const given = checkObject(value, path);
   checkOptionNames(given, path, {
     known: ['max', 'duration'],
-    elsewhere: { groupKey: 'groups are not supported yet in this version.' },
+    elsewhere: { groupKey: 'limits of groups are set with queue.configure({ groups: { rateLimit } }).' },
   });
   const duration = checkDuration(given.duration, `${path}.duration`);
   if (duration === 0) refuse(`${path}.duration`, 'be more than 0 ms', duration);

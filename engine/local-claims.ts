@@ -6,6 +6,8 @@
 import type { AbortReason, ClaimOptions, ClaimSink, ClaimSource, Outcome } from '../client/connection.js';
 import { L, type Slot } from './core/index.js';
 import { claimedJob } from './jobs/claimed.js';
+import { GROUPED } from './jobs/flags.js';
+import { groupStarted } from './jobs/groups.js';
 import { armTimeout, settleLocal } from './jobs/settle.js';
 import type { QueueEntry, ReadyListener } from './queues.js';
 import { type EngineState, flagsOf, type RunOwner, tell } from './state.js';
@@ -144,6 +146,7 @@ export class LocalClaims implements ClaimSource, ReadyListener {
     const timeoutMs = opts.timeout ?? 0;
     if ((flags & L.FLAG_REPORT_START) !== 0) armTimeout(state, slot, timeoutMs, now);
     state.journal?.started(slot);
+    if ((flags & GROUPED) !== 0) groupStarted(state, slot);
     tell(state, slot, 'active', () => ({ prev: 'waiting' }));
     state.journal?.starts?.ofEngine(ticket, core.number(slot), core.field(slot, L.S_STARTED));
     this.sink.deliver(claimedJob(core, state.payloads, this.#queue.name, slot, opts, ticket));

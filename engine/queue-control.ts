@@ -2,7 +2,9 @@
 import type { QueueConfig } from '../client/connection.js';
 import { EngineFullError, ValidationError } from '../client/errors.js';
 import { L } from './core/index.js';
+import { agingConfigured } from './jobs/aging.js';
 import { setPaused } from './jobs/control.js';
+import { groupsConfigured } from './jobs/groups.js';
 import type { QueueEntry } from './queues.js';
 import { announce, type EngineState, tellQueue } from './state.js';
 
@@ -36,6 +38,8 @@ export async function configureQueue(state: EngineState, queue: QueueEntry, conf
   await withoutClaims(state, queue, () => {
     if (config.rateLimit !== undefined) setRate(state, queue, config.rateLimit);
     if (config.concurrency !== undefined) setConcurrency(state, queue, config.concurrency);
+    if (config.groups !== undefined) setGroups(state, queue, config.groups);
+    if (config.aging !== undefined) setAging(state, queue, config.aging);
   });
   state.journal?.queueChanged(queue);
   tellQueue(state, queue.name, 'configured', { config: { ...queue.config } });
@@ -43,7 +47,8 @@ export async function configureQueue(state: EngineState, queue: QueueEntry, conf
 
 /** Of a queue that was read from the log, before anything can be claimed. */
 export function restoreSettings(state: EngineState, queue: QueueEntry): void {
-  const { rateLimit, concurrency } = queue.config;
+  const { rateLimit, concurrency, aging } = queue.config;
+  if (aging !== undefined && aging !== null) state.queues.hasAging = true;
   if (queue.paused) state.core.wasm.queueFlags(queue.address, L.QUEUE_PAUSED, 0);
   if (rateLimit !== undefined) setRate(state, queue, rateLimit);
   if (concurrency !== undefined) setConcurrency(state, queue, concurrency);
@@ -63,6 +68,19 @@ function setRate(state: EngineState, queue: QueueEntry, limit: { max: number; du
     throw new EngineFullError({ limitBytes: state.limits.memoryBytes });
   const { rateLimit: _old, ...rest } = queue.config;
   queue.config = limit === null ? rest : { ...rest, rateLimit: limit };
+}
+
+function setGroups(state: EngineState, queue: QueueEntry, groups: QueueConfig['groups'] | null): void {
+  const { groups: _old, ...rest } = queue.config;
+  queue.config = groups === null || groups === undefined ? rest : { ...rest, groups };
+  groupsConfigured(state, queue);
+}
+
+function setAging(state: EngineState, queue: QueueEntry, aging: QueueConfig['aging'] | null): void {
+  const { aging: _old, ...rest } = queue.config;
+  queue.config = aging === null || aging === undefined ? rest : { ...rest, aging };
+  if (aging !== null) state.queues.hasAging = true;
+  agingConfigured(state, queue);
 }
 
 function setConcurrency(state: EngineState, queue: QueueEntry, limit: number | null): void {

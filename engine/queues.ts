@@ -2,6 +2,7 @@
 import type { QueueConfig } from '../client/connection.js';
 import { EngineFullError } from '../client/errors.js';
 import { type Core, L, type QueueAddress, type Slot } from './core/index.js';
+import type { Group } from './jobs/groups.js';
 
 /** Something on the engine's thread that wants to know when the queue may have a job to claim. */
 export interface ReadyListener {
@@ -14,6 +15,8 @@ export interface QueueEntry {
   readonly name: string;
   readonly address: QueueAddress;
   readonly local: Set<ReadyListener>;
+  /** Those of which a job waits or runs, by their id. */
+  readonly groups: Map<string, Group>;
   config: QueueConfig;
   paused: boolean;
   /** A job with a custom id has been admitted: references may be one. */
@@ -38,6 +41,8 @@ export class QueueTable {
   /** Threads tell of every start, since somebody reads events, or since it must survive. */
   reportStarts = false;
   #noteStarts = false;
+  /** Some queue lets what waits rise. */
+  hasAging = false;
   readonly #byAddress = new Map<QueueAddress, QueueEntry>();
 
   constructor(core: Core, limitBytes: number) {
@@ -60,6 +65,7 @@ export class QueueTable {
       name,
       address,
       local: new Set(),
+      groups: new Map(),
       config: {},
       paused: false,
       customIds: false,

@@ -592,6 +592,82 @@ function laneCopy(top: u32, to: u32): bool {
   return true;
 }
 
+/** A level in whose front a live hint is, of the highest priority there is; 0 when there is none. For a heap without claimers. */
+function topLevel(queue: u32): u32 {
+  const root = load<u32>(queue, Q_ROOT);
+  let node = root;
+  let depth: u32 = 0;
+  while (true) {
+    const children = <u32>atomic.load<u64>(node, N_WORD);
+    if (children == 0) {
+      if (node == root) return 0;
+      unbit(load<u32>(node, N_PARENT), load<u32>(node, N_PLACE));
+      node = root;
+      depth = 0;
+      continue;
+    }
+    const place: u32 = 31 - clz(children);
+    const child = load<u32>(node + N_CHILDREN + (place << 2));
+    if (depth < TRIE_DEPTH - 1) {
+      node = child;
+      depth++;
+      continue;
+    }
+    while (!levelEmpty(child) && frontHint(child) == 0) skipStale(child);
+    if (!levelEmpty(child)) return child;
+    unbit(node, place);
+  }
+}
+
+/** Clears a bit below which nothing is, and leaves the child for what comes. */
+function unbit(node: u32, place: u32): void {
+  const word = atomic.load<u64>(node, N_WORD);
+  atomic.store<u64>(node, word & ~(<u64>1 << place), N_WORD);
+}
+
+/** The hint at the front of a level that is not empty, if it is live; else 0. */
+function frontHint(level: u32): u64 {
+  const top = atomic.load<u32>(level, L_LANE);
+  if (top != 0) {
+    const hint = load<u64>(top, LANE_HINT);
+    return isLive(hint) ? hint : 0;
+  }
+  const head = atomic.load<u64>(level, L_HEAD);
+  let segment = <u32>(head >> 32);
+  let cell = <u32>head;
+  if (cell == load<u32>(segment, G_CELLS)) {
+    segment = load<u32>(segment, G_NEXT);
+    cell = 0;
+  }
+  const hint = load<u64>(segment + G_FIRST + (cell << 3));
+  return isLive(hint) ? hint : 0;
+}
+
+/** The slot of the first job in a heap without claimers; 0 when there is none. */
+export function heapTop(queue: u32): u32 {
+  const level = topLevel(queue);
+  return level == 0 ? 0 : slotOfHint(frontHint(level));
+}
+
+/** Takes the hint of `heapTop` out. */
+export function heapPop(queue: u32): void {
+  const level = topLevel(queue);
+  const top = atomic.load<u32>(level, L_LANE);
+  if (top != 0) {
+    atomic.store<u32>(level, load<u32>(top, LANE_NEXT), L_LANE);
+    laneRetire(level, load<u32>(top, LANE_NEXT));
+    return;
+  }
+  const head = atomic.load<u64>(level, L_HEAD);
+  let segment = <u32>(head >> 32);
+  let cell = <u32>head;
+  if (cell == load<u32>(segment, G_CELLS)) {
+    segment = load<u32>(segment, G_NEXT);
+    cell = 0;
+  }
+  atomic.store<u64>(level, position(segment, cell + 1), L_HEAD);
+}
+
 /** Whether a claim might find something: the root has children. */
 export function heapMayHave(queue: u32): bool {
   return <u32>atomic.load<u64>(load<u32>(queue, Q_ROOT), N_WORD) != 0;

@@ -25,7 +25,9 @@ import * as rings from './rings';
 import * as threads from './threads';
 
 export { blockFree, blockPart, blockRetain, chunksReap, sealedCollect } from './blocks';
+export { breakerCreate, breakerSet, probeReturn, probesReap } from './breaker';
 export { edgeAdd, edgeDrop, edgeLink, edgeUnlink } from './edges';
+export { groupClose, groupOpen, groupPut, groupReach, groupSink, groupSurface, groupTop, jobAge } from './groups';
 export { indexRemove } from './ids';
 export { heapClear, heapMayHave, levelsSweep } from './heap';
 export {
@@ -49,7 +51,7 @@ export {
   queueMark,
 } from './jobs';
 export { limitsClear, permitsAbove, permitsConfigure, permitsReap, rateConfigure, rateNext } from './limits';
-export { queueFlags, queueOpen, queuePaused } from './queues';
+export { queueCount, queueFlags, queueOpen, queuePaused } from './queues';
 export { runNext, runOf, runsActive } from './reap';
 export { outcomePeek, outcomeSpace, outcomeTake, submitPeek, submitPublish, submitSpace, submitTake } from './rings';
 export { stateOf } from './slots';
@@ -87,8 +89,8 @@ export function blockAllocReserved(bytes: u32): u32 {
 }
 
 /** Any thread. */
-export function claim(thread: u32, queue: u32, run: u32, now: f64): u32 {
-  return claims.claim(thread, queue, run, now);
+export function claim(thread: u32, queue: u32, run: u32, now: f64, breaker: u32): u32 {
+  return claims.claim(thread, queue, run, now, breaker);
 }
 
 /** Any thread: publishes the end of the run in its claim entry `run`. `block`: a block of its own, handed over, or 0. */

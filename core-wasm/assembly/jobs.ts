@@ -9,12 +9,15 @@ import {
   LOW_MASK,
   P_CONTENT,
   P_ID_BYTES,
+  Q_READY,
+  QUEUE_COUNTED,
   S_DUE,
   S_EXPIRY,
   S_EXTRA,
   S_FINISHED_ON,
   S_FLAGS,
   S_HASH,
+  S_HEAP,
   S_NUMBER,
   S_PAYLOAD,
   S_PINS,
@@ -34,6 +37,7 @@ import {
 } from './layout';
 import { blockFree } from './blocks';
 import { heapMark, heapPush, heapPushQuiet, heapRoom, heapStale } from './heap';
+import { queueFlag } from './queues';
 import { hashId, hashNumber, indexInsert, indexRemove } from './ids';
 import { permitReturn } from './limits';
 import { hintOf, listAppend, listAt, listRemove, ownerOfWord, setState, slotAlloc, slotFree, slotOfHint, stateOf, stateOfWord, withdraw, wordOf } from './slots';
@@ -86,7 +90,7 @@ export function jobName(slot: u32): void {
 }
 
 /** Sets the expiry timer of a job that may be claimed, or none; false when memory is full. */
-function armExpiry(slot: u32): bool {
+export function armExpiry(slot: u32): bool {
   const expiry = load<f64>(slot, S_EXPIRY);
   if (expiry != 0) return timerSet(slot, expiry);
   timerClear(slot);
@@ -99,12 +103,20 @@ function endRun(slot: u32, state: u32): void {
 }
 
 /** Into `state` from any but `waiting`. */
-function move(slot: u32, state: u32): void {
+export function move(slot: u32, state: u32): void {
   const from = stateOf(slot);
   assert(from != STATE_WAITING);
   endRun(slot, from);
   relist(slot, from, state);
+  if (state == STATE_WAITING) store<u64>(slot, 0, S_HEAP); // in no group's heap, and not aged
   setState(slot, state);
+}
+
+/** So many more jobs, or fewer, can be claimed. */
+// @ts-ignore: decorator
+@inline
+export function readyCount(queue: u32, change: i32): void {
+  if (queueFlag(queue, QUEUE_COUNTED)) atomic.add<i32>(queue, change, Q_READY);
 }
 
 /**
@@ -115,6 +127,7 @@ export function jobReady(slot: u32, first: bool): bool {
   const level = heapRoom(load<u32>(slot, S_QUEUE), load<i32>(slot, S_PRIORITY), first);
   if (level == 0 || !armExpiry(slot)) return false;
   move(slot, STATE_WAITING);
+  readyCount(load<u32>(slot, S_QUEUE), 1);
   heapPush(level, hintOf(slot, wordOf(slot)), first);
   return true;
 }
@@ -124,6 +137,7 @@ export function jobReadyQuiet(slot: u32): bool {
   const level = heapRoom(load<u32>(slot, S_QUEUE), load<i32>(slot, S_PRIORITY), false);
   if (level == 0 || !armExpiry(slot)) return false;
   move(slot, STATE_WAITING);
+  readyCount(load<u32>(slot, S_QUEUE), 1);
   heapPushQuiet(level, hintOf(slot, wordOf(slot)));
   return true;
 }
@@ -142,11 +156,11 @@ export function jobHold(slot: u32, first: bool): bool {
 
 // @ts-ignore: decorator
 @inline
-function isUnreached(slot: u32): bool {
+export function isUnreached(slot: u32): bool {
   return (load<u32>(slot, S_FLAGS) & FLAG_UNREACHED) != 0;
 }
 
-function clearUnreached(slot: u32): void {
+export function clearUnreached(slot: u32): void {
   store<u32>(slot, load<u32>(slot, S_FLAGS) & ~FLAG_UNREACHED, S_FLAGS);
 }
 
@@ -159,6 +173,7 @@ export function jobReach(slot: u32, first: bool): bool {
   const level = heapRoom(load<u32>(slot, S_QUEUE), load<i32>(slot, S_PRIORITY), first);
   if (level == 0) return false;
   clearUnreached(slot);
+  readyCount(load<u32>(slot, S_QUEUE), 1);
   const hint = hintOf(slot, wordOf(slot));
   if (first) heapPush(level, hint, true);
   else heapPushQuiet(level, hint);
@@ -212,8 +227,16 @@ export function jobWithdraw(slot: u32, state: u32): bool {
   relist(slot, STATE_WAITING, state);
   timerClear(slot);
   if (isUnreached(slot)) clearUnreached(slot); // it has left no hint
-  else heapStale(load<u32>(slot, S_QUEUE), load<i32>(slot, S_PRIORITY));
+  else leaveHeap(slot);
   return true;
+}
+
+/** The hint of a job that was withdrawn is stale, in the queue's heap or in its group's. */
+function leaveHeap(slot: u32): void {
+  const queue = load<u32>(slot, S_QUEUE);
+  const group = load<u32>(slot, S_HEAP);
+  if (group == 0) readyCount(queue, -1);
+  heapStale(group == 0 ? queue : group, load<i32>(slot, S_PRIORITY));
 }
 
 /**
@@ -225,7 +248,8 @@ export function jobPrioritise(slot: u32, priority: i32, first: bool): bool {
     store<i32>(slot, priority, S_PRIORITY);
     return true;
   }
-  const queue = load<u32>(slot, S_QUEUE);
+  const group = load<u32>(slot, S_HEAP);
+  const queue = group == 0 ? load<u32>(slot, S_QUEUE) : group;
   const level = heapRoom(queue, priority, first);
   if (level == 0 || !withdraw(slot, STATE_WAITING)) return false;
   const before = load<i32>(slot, S_PRIORITY);

@@ -175,6 +175,9 @@ export const LOW_MASK: u32 = 0x1ffffff;
 export const S_WORD: u32 = 0;
 export const S_NUMBER: u32 = 8; // u64
 export const S_DUE: u32 = 16; // f64 ms: when a delayed job is due
+/** The same eight bytes of a job that waits or runs: the heap of its group in which it waits, 0 = the queue's; what age has added to its priority. */
+export const S_HEAP: u32 = 16;
+export const S_AGED: u32 = 20; // i32
 export const S_TIMESTAMP: u32 = 24; // f64
 export const S_PROCESSED_ON: u32 = 32; // f64
 export const S_FINISHED_ON: u32 = 40; // f64
@@ -193,6 +196,7 @@ export const S_TIMER: u32 = 96; // place in the timer heap + 1, 0 = none
 export const S_ATTEMPTS: u32 = 100;
 export const S_STARTED: u32 = 104;
 export const S_LOST: u32 = 108; // u8
+export const S_PROBE: u32 = 109; // u8, probe cell + 1, 0 = none
 export const S_PERMIT: u32 = 110; // u16, permit cell + 1, 0 = none
 export const S_DEPENDENCIES: u32 = 112; // first edge to what this job depends on
 export const S_DEPENDENTS: u32 = 116; // first edge to what waits for this job
@@ -253,11 +257,15 @@ export const Q_LISTS: u32 = 64; // a state: head, tail, count
 export const LIST_BYTES: u32 = 12;
 export const Q_PERMIT_HINT: u32 = 224;
 export const Q_RATE_HINT: u32 = 228;
+/** Hints of jobs that can be claimed; advice, kept only with QUEUE_COUNTED. */
+export const Q_READY: u32 = 232;
 
 export const QUEUE_PAUSED: u32 = 1;
 export const QUEUE_REPORT_START: u32 = 2;
 /** Whoever claims notes the start in a file before the run begins. */
 export const QUEUE_NOTE_START: u32 = 4;
+/** Somebody claims in batches, and wants to know how many jobs there are. */
+export const QUEUE_COUNTED: u32 = 8;
 
 /** Cells of permits and of start times, in one block each. */
 export const LIMIT_SEGMENT_CELLS: u32 = 4000;
@@ -303,6 +311,19 @@ export const LANE_BYTES: u32 = 16;
 /** A level is rewritten when its stale hints exceed the live ones by this much. */
 export const STALE_SLACK: u32 = 1024;
 
+// ---- groups: a heap for each, beside the queue's -------------------------------------------------------------------------
+/** As much of a queue's record as its heap needs (Q_ROOT to Q_LEVELS). */
+export const GROUP_BYTES: u32 = Q_LEVELS + 4;
+
+// ---- circuit breakers ---------------------------------------------------------------------------------------------------
+export const BR_STATE: u32 = 0;
+export const BR_CELLS: u32 = 4;
+export const BR_FIRST: u32 = 8; // u64 a probe
+export const BREAKER_CLOSED: u32 = 0;
+export const BREAKER_OPEN: u32 = 1;
+export const BREAKER_HALF_OPEN: u32 = 2;
+export const BREAKER_CELLS_MAX: u32 = 255;
+
 // ---- dependency edges ---------------------------------------------------------------------------------------------------
 export const D_DEPENDENCY: u32 = 0;
 export const D_DEPENDENT: u32 = 4;
@@ -319,4 +340,5 @@ export const CLAIM_PAUSED: u32 = 1;
 export const CLAIM_NO_PERMIT: u32 = 2;
 export const CLAIM_RATE_LIMITED: u32 = 3;
 export const CLAIM_NO_OUTCOME_SPACE: u32 = 4;
+export const CLAIM_BREAKER: u32 = 5;
 export const CLAIM_CODES: u32 = 128;

@@ -10,8 +10,10 @@ import {
   Q_LISTS,
   Q_PERMIT_HINT,
   Q_PERMIT_LIMIT,
+  Q_READY,
   Q_ROOT,
   QUEUE_BYTES,
+  QUEUE_COUNTED,
   QUEUE_DIRECTORY_AT,
   QUEUE_PAUSED,
   QUEUES_MAX,
@@ -49,6 +51,18 @@ export function queueOpen(): u32 {
 /** Sets or clears flags. A pause holds for every claim that begins after this (`epochPassed` tells when earlier ones are over). */
 export function queueFlags(queue: u32, set: u32, clear: u32): void {
   atomic.store<u32>(queue, (atomic.load<u32>(queue, Q_FLAGS) | set) & ~clear, Q_FLAGS);
+}
+
+// @ts-ignore: decorator
+@inline
+export function queueFlag(queue: u32, flag: u32): bool {
+  return (atomic.load<u32>(queue, Q_FLAGS) & flag) != 0;
+}
+
+/** Begins to count the jobs that can be claimed, from `ready` on, or ends it. Claims must be kept out around it. */
+export function queueCount(queue: u32, counts: bool, ready: u32): void {
+  atomic.store<u32>(queue, ready, Q_READY);
+  queueFlags(queue, counts ? QUEUE_COUNTED : 0, counts ? 0 : QUEUE_COUNTED);
 }
 
 export function queuePaused(queue: u32): bool {

@@ -1,5 +1,5 @@
 /**
- * What is due when: a 4-ary heap of (due, slot), at most one entry a slot, in segments that are taken and given back as it grows and
+ * What is due when: a 4-ary heap of (due, slot), jobs due at one moment in the order of their numbers; at most one entry a slot, in segments that are taken and given back as it grows and
  * shrinks. Engine thread only. A 4-ary heap (D. Johnson, 1975) has half the depth of a binary one, and its four children share
  * a cache line of 16-byte entries. The slot knows its place, so an entry is moved or removed in O(log n).
  */
@@ -8,6 +8,7 @@ import {
   ENGINE_THREAD,
   H_TIMER_SEGMENTS,
   H_TIMERS,
+  S_NUMBER,
   S_TIMER,
   TIMER_BYTES,
   TIMER_DIRECTORY_AT,
@@ -32,11 +33,17 @@ function place(index: u32, due: f64, slot: u32): void {
   store<u32>(slot, index + 1, S_TIMER);
 }
 
+// @ts-ignore: decorator
+@inline
+function isBefore(due: f64, slot: u32, otherDue: f64, other: u32): bool {
+  return due < otherDue || (due == otherDue && load<u64>(slot, S_NUMBER) < load<u64>(other, S_NUMBER));
+}
+
 function siftUp(index: u32, due: f64, slot: u32): void {
   while (index > 0) {
     const parent = (index - 1) >> 2;
     const above = entryAt(parent);
-    if (load<f64>(above) <= due) break;
+    if (!isBefore(due, slot, load<f64>(above), load<u32>(above, 8))) break;
     place(index, load<f64>(above), load<u32>(above, 8));
     index = parent;
   }
@@ -50,16 +57,19 @@ function siftDown(index: u32, due: f64, slot: u32): void {
     if (first >= count) break;
     let least = first;
     let leastDue = load<f64>(entryAt(first));
+    let leastSlot = load<u32>(entryAt(first), 8);
     const end = min(first + 4, count);
     for (let child = first + 1; child < end; child++) {
       const childDue = load<f64>(entryAt(child));
-      if (childDue < leastDue) {
+      const childSlot = load<u32>(entryAt(child), 8);
+      if (isBefore(childDue, childSlot, leastDue, leastSlot)) {
         least = child;
         leastDue = childDue;
+        leastSlot = childSlot;
       }
     }
-    if (leastDue >= due) break;
-    place(index, leastDue, load<u32>(entryAt(least), 8));
+    if (!isBefore(leastDue, leastSlot, due, slot)) break;
+    place(index, leastDue, leastSlot);
     index = least;
   }
   place(index, due, slot);
@@ -70,7 +80,7 @@ export function timerSet(slot: u32, due: f64): bool {
   const at = load<u32>(slot, S_TIMER);
   if (at != 0) {
     const before = load<f64>(entryAt(at - 1));
-    if (due < before) siftUp(at - 1, due, slot);
+    if (due <= before) siftUp(at - 1, due, slot);
     else siftDown(at - 1, due, slot);
     return true;
   }
@@ -99,7 +109,8 @@ export function timerClear(slot: u32): void {
     const moved = entryAt(last);
     const due = load<f64>(moved);
     const movedSlot = load<u32>(moved, 8);
-    if (due < load<f64>(entryAt(at - 1))) siftUp(at - 1, due, movedSlot);
+    const removed = entryAt(at - 1);
+    if (isBefore(due, movedSlot, load<f64>(removed), slot)) siftUp(at - 1, due, movedSlot);
     else siftDown(at - 1, due, movedSlot);
   }
   // One spare segment is kept, so that a count going to and fro across the border does not take and give chunks.

@@ -22,14 +22,26 @@ interface CoreExports {
   blockPart(block: number, index: number): number;
   chunksReap(thread: number): void;
   sealedCollect(): void;
+  breakerCreate(cells: number): number;
+  breakerSet(breaker: number, state: number): void;
+  probeReturn(breaker: number, slot: number): number;
+  probesReap(breaker: number, thread: number): void;
   edgeAdd(dependent: number, dependency: number): number;
   edgeDrop(dependent: number): number;
   edgeLink(edge: number): void;
   edgeUnlink(edge: number): void;
+  groupClose(group: number): void;
+  groupOpen(): number;
+  groupPut(slot: number, group: number, first: number): number;
+  groupReach(slot: number, group: number, first: number): number;
+  groupSink(slot: number, group: number): number;
+  groupSurface(group: number, first: number): number;
+  groupTop(group: number): number;
   heapClear(queue: number): void;
   indexRemove(slot: number): void;
   heapMayHave(queue: number): number;
   levelsSweep(queue: number, count: number, spare: number): void;
+  jobAge(slot: number, priority: number): number;
   jobBlock(slot: number): number;
   jobCreate(queue: number, priority: number, flags: number, payload: number, timestamp: number, expiry: number): number;
   jobDelay(slot: number, due: number): number;
@@ -54,6 +66,7 @@ interface CoreExports {
   permitsReap(queue: number, thread: number): void;
   rateConfigure(queue: number, max: number, duration: number): number;
   rateNext(queue: number, now: number): number;
+  queueCount(queue: number, counts: number, ready: number): void;
   queueFlags(queue: number, set: number, clear: number): void;
   queueOpen(): number;
   queuePaused(queue: number): number;
@@ -83,7 +96,7 @@ interface CoreExports {
   wakeThread(thread: number): number;
   timerNext(): number;
   timerPop(now: number): number;
-  claim(thread: number, queue: number, run: number, now: number): number;
+  claim(thread: number, queue: number, run: number, now: number, breaker?: number): number;
   findNumber(low: number, high: number): number;
   findId(queue: number, id: number, bytes: number): number;
 }
@@ -208,8 +221,21 @@ export class Core {
     this.u32[(slot + offset) >>> 2] = value;
   }
 
+  /** What its place in the heap goes by: of a job that waits or runs, age included. */
   priority(slot: Slot): number {
     return this.i32[(slot + L.S_PRIORITY) >>> 2] as number;
+  }
+
+  /** How much of its priority a job that waits or runs owes to its age. */
+  aged(slot: Slot): number {
+    return this.i32[(slot + L.S_AGED) >>> 2] as number;
+  }
+
+  /** The priority that it was given. */
+  ownPriority(slot: Slot): number {
+    const raw = this.state(slot);
+    const priority = this.priority(slot);
+    return raw === L.STATE_WAITING || raw === L.STATE_ACTIVE ? priority - this.aged(slot) : priority;
   }
 
   /** A field of 64 bits that holds a number (a time in ms). */

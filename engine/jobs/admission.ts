@@ -13,10 +13,11 @@ import { announce, flagsOf, idOf, tell } from '../state.js';
 import { toBlocked, toDelayed, toReadyOnceDurable, toReadyQuietly } from '../upkeep/postponed.js';
 import { applyPolicy, connect, dropDependencies, firstFailed, settleDependents } from './dependencies.js';
 import { deferEnds, discard, hashOf } from './endings.js';
-import { HAS_DEPENDENCIES, OWN_RETENTION, policyFlags } from './flags.js';
+import { GROUPED, HAS_DEPENDENCIES, OWN_RETENTION, policyFlags } from './flags.js';
 import { type Plan, planDependencies } from './plans.js';
 import { finalState, snapshot } from './records.js';
 import { leaveSuspects } from './settle.js';
+import { withdraw } from './withdraw.js';
 
 /** One item on its way: encoded, and either new, or a job that is there. */
 export interface Entry {
@@ -258,7 +259,7 @@ function hasNotStarted({ core }: EngineState, slot: Slot): boolean {
 function replace(state: EngineState, slot: Slot, entry: Entry, now: number): boolean {
   const { core } = state;
   if (!hasNotStarted(state, slot)) return false;
-  if (core.state(slot) === L.STATE_WAITING && core.wasm.jobWithdraw(slot, L.STATE_BLOCKED) === 0) return false;
+  if (core.state(slot) === L.STATE_WAITING && !withdraw(state, slot)) return false;
   leaveSuspects(state, slot);
   dropDependencies(state, slot);
   core.wasm.jobReplacePayload(slot, entry.block);
@@ -272,7 +273,13 @@ function replace(state: EngineState, slot: Slot, entry: Entry, now: number): boo
 
 /** What `flagsFor` sets. */
 const REPLACED_FLAGS =
-  L.FLAG_LIFO | L.FLAG_REPORT_START | L.FLAG_OPTIONS | OWN_RETENTION | policyFlags('wait') | policyFlags('cancel');
+  L.FLAG_LIFO |
+  L.FLAG_REPORT_START |
+  L.FLAG_OPTIONS |
+  OWN_RETENTION |
+  GROUPED |
+  policyFlags('wait') |
+  policyFlags('cancel');
 
 // ---- slots -----------------------------------------------------------------------------------------------------------------
 
@@ -283,6 +290,7 @@ function flagsFor(opts: JobOptions | undefined): number {
   if (opts.timeout !== undefined && opts.timeout > 0) flags |= L.FLAG_REPORT_START;
   if (opts.removeOnComplete !== undefined || opts.removeOnFail !== undefined) flags |= OWN_RETENTION;
   if (opts.jobId !== undefined) flags |= L.FLAG_CUSTOM_ID;
+  if (opts.group !== undefined) flags |= GROUPED;
   return flags;
 }
 
@@ -375,7 +383,12 @@ function startAll(state: EngineState, queue: QueueEntry, entries: readonly Entry
 function canBeQuiet(state: EngineState, slot: Slot, opts: JobOptions | undefined): boolean {
   if (state.journal?.gates === true) return false;
   if (opts === undefined) return true;
-  return opts.lifo !== true && !((opts.delay ?? 0) > 0) && (flagsOf(state, slot) & HAS_DEPENDENCIES) === 0;
+  return (
+    opts.lifo !== true &&
+    opts.group === undefined &&
+    !((opts.delay ?? 0) > 0) &&
+    (flagsOf(state, slot) & HAS_DEPENDENCIES) === 0
+  );
 }
 
 function restart(state: EngineState, queue: QueueEntry, entry: Entry, now: number): void {

@@ -35,7 +35,7 @@ export function claimedJob(
     timestamp: core.time(slot, L.S_TIMESTAMP),
     attemptsMade: core.field(slot, L.S_ATTEMPTS),
     attemptsStarted: core.field(slot, L.S_STARTED) + 1,
-    priority: core.priority(slot),
+    priority: core.priority(slot) - core.aged(slot),
     processedOn: core.time(slot, L.S_PROCESSED_ON),
   };
 }

@@ -14,13 +14,16 @@ import type { QueueEntry } from '../queues.js';
 import type { EngineState } from '../state.js';
 import { announce, flagsOf, idOf, queueOf, setFlags, tell, tellQueue } from '../state.js';
 import { toBlocked, toDelayed } from '../upkeep/postponed.js';
+import { endAging } from './aging.js';
 import { dependencyRecords, dropDependencies, hopeless, reconnect } from './dependencies.js';
 import { deferEnds, discard, ended } from './endings.js';
 import { CANCELLING, DISCARDED } from './flags.js';
+import { groupMoved, isGrouped } from './groups.js';
 import { coldOf, setCold, snapshot, visibleState } from './records.js';
 import { mustResolve, resolve, visibleSlot } from './references.js';
 import { describe, leaveSuspects, makeReady, sendToDlq, tellRemoval } from './settle.js';
 import { tellWaiters } from './waiting.js';
+import { withdraw } from './withdraw.js';
 
 // ---- one job ---------------------------------------------------------------------------------------------------------------
 
@@ -29,7 +32,7 @@ function hold(state: EngineState, slot: Slot): boolean {
   const { core } = state;
   const raw = core.state(slot);
   if (raw === L.STATE_WAITING) {
-    if (core.wasm.jobWithdraw(slot, L.STATE_BLOCKED) === 0) return false;
+    if (!withdraw(state, slot)) return false;
     leaveSuspects(state, slot);
     return true;
   }
@@ -127,11 +130,18 @@ export function changePriority(state: EngineState, queue: string, ref: JobRef, p
   const raw = state.core.state(slot);
   const first = lifo || (flagsOf(state, slot) & L.FLAG_LIFO) !== 0;
   const isOver = raw >= L.STATE_COMPLETED || raw === L.STATE_ACTIVE;
+  if (raw === L.STATE_WAITING) endAging(state, slot); // what it is given now counts from now on
   if (isOver || state.core.wasm.jobPrioritise(slot, priority, first ? 1 : 0) === 0) {
     if (state.core.state(slot) === L.STATE_WAITING) throw new EngineFullError({ limitBytes: state.limits.memoryBytes });
     refuseState(state, slot, 'given another priority', 'waiting, delayed or blocked');
   }
+  regroup(state, slot);
   tell(state, slot, 'priority', () => ({ priority }));
+}
+
+/** It has taken another place among those that wait. */
+function regroup(state: EngineState, slot: Slot): void {
+  if (state.core.state(slot) === L.STATE_WAITING && isGrouped(state, slot)) groupMoved(state, slot);
 }
 
 export function changeDelay(state: EngineState, queue: string, ref: JobRef, delayMs: number): void {
@@ -171,6 +181,7 @@ export function updateData(state: EngineState, queue: string, ref: JobRef, data:
     return;
   }
   core.wasm.jobReplacePayload(slot, block);
+  regroup(state, slot);
 }
 
 /** One run of a job: its slot and the generation of its claim. */

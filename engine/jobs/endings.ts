@@ -223,7 +223,7 @@ function twinOf(state: EngineState, slot: Slot, short: Block): Slot {
   const queue = core.field(slot, L.S_QUEUE);
   const flags = withFinal(L.FLAG_CUSTOM_ID, finalOf(flagsOf(state, slot)));
   const timestamp = core.time(slot, L.S_TIMESTAMP);
-  const twin = core.wasm.jobCreate(queue, core.priority(slot), flags, short, timestamp, 0) >>> 0;
+  const twin = core.wasm.jobCreate(queue, core.ownPriority(slot), flags, short, timestamp, 0) >>> 0;
   if (twin === 0) return 0;
   core.setField(twin, L.S_PAYLOAD, 0); // or it would be freed when it is given to the twin for good
   core.setField(twin, L.S_ATTEMPTS, core.field(slot, L.S_ATTEMPTS));

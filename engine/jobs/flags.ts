@@ -60,6 +60,8 @@ export function withFinal(flags: number, state: number): number {
 
 /** It has ended, and what follows from that (waiters, dependents, retention) is still to come: its record stays until then. */
 export const ENDING = 1 << 28;
+/** It has a group. */
+export const GROUPED = 1 << 29;
 
 export function finalOf(flags: number): number {
   return (flags >>> FINAL_SHIFT) & 15;

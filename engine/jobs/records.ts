@@ -121,7 +121,7 @@ export function snapshot(state: EngineState, slot: Slot): JobSnapshot {
     stacktrace: cold.stacktrace ?? [],
     attemptsMade: core.field(slot, L.S_ATTEMPTS),
     attemptsStarted: started,
-    priority: core.priority(slot),
+    priority: core.ownPriority(slot),
     delay: opts.delay ?? 0,
     timestamp: core.time(slot, L.S_TIMESTAMP),
     processedOn: started === 0 ? undefined : core.time(slot, L.S_PROCESSED_ON),

@@ -8,10 +8,12 @@ import { type Block, L, type Slot } from '../core/index.js';
 import type { EngineState } from '../state.js';
 import { announce, flagsOf, idOf, queueOf, setFlags, tell, tellQueue } from '../state.js';
 import { toBlocked, toDelayed, toReady, toReadyOnceDurable } from '../upkeep/postponed.js';
+import { endAging } from './aging.js';
 import { backoffDelay } from './backoff.js';
 import { settleDependents, unlinkAll } from './dependencies.js';
 import { ended } from './endings.js';
-import { CANCELLING, DISCARDED, SUSPECT, SUSPECT_OUT, TIMED_OUT, withReason } from './flags.js';
+import { CANCELLING, DISCARDED, GROUPED, SUSPECT, SUSPECT_OUT, TIMED_OUT, withReason } from './flags.js';
+import { groupRunOver, groupStarted, isGrouped } from './groups.js';
 import { coldOf, resultOf, setCold } from './records.js';
 
 /** How a failed attempt is told, in the block of an outcome or directly. */
@@ -147,6 +149,7 @@ export function runStarted(state: EngineState, slot: Slot): void {
   const { core } = state;
   const started = core.time(slot, L.S_PROCESSED_ON);
   state.journal?.started(slot);
+  if (isGrouped(state, slot)) groupStarted(state, slot);
   if ((flagsOf(state, slot) & L.FLAG_REPORT_START) !== 0) armTimeout(state, slot, timeoutOf(state, slot), started);
   tell(state, slot, 'active', () => ({ prev: 'waiting' }));
 }
@@ -167,6 +170,8 @@ function runOver(state: EngineState, slot: Slot): number {
   const flags = flagsOf(state, slot);
   core.setField(slot, L.S_STARTED, core.field(slot, L.S_STARTED) + 1);
   core.setTime(slot, L.S_EXPIRY, 0);
+  endAging(state, slot);
+  if ((flags & GROUPED) !== 0) groupRunOver(state, slot);
   if ((flags & (TIMED_OUT | CANCELLING | SUSPECT_OUT)) !== 0) {
     setFlags(state, slot, 0, TIMED_OUT | CANCELLING);
     leaveSuspects(state, slot);

@@ -95,7 +95,7 @@ export class GroupWriter {
     f64[wide + (F.J_DUE >>> 3)] = core.f64[from + (L.S_DUE >>> 3)] as number;
     f64[wide + (F.J_EXPIRY >>> 3)] = core.f64[from + (L.S_EXPIRY >>> 3)] as number;
     u32[(at + F.J_QUEUE) >>> 2] = queue;
-    u32[(at + F.J_PRIORITY) >>> 2] = core.field(slot, L.S_PRIORITY);
+    u32[(at + F.J_PRIORITY) >>> 2] = core.ownPriority(slot);
     u32[(at + F.J_FLAGS) >>> 2] = core.field(slot, L.S_FLAGS);
     u32[(at + F.J_ATTEMPTS) >>> 2] = core.field(slot, L.S_ATTEMPTS);
     u32[(at + F.J_STARTED) >>> 2] = core.field(slot, L.S_STARTED);

@@ -10,6 +10,7 @@
 import type { StoreError } from '../../client/errors.js';
 import { L, type Slot } from '../core/index.js';
 import { DISCARDED } from '../jobs/flags.js';
+import { groupReach, isGrouped } from '../jobs/groups.js';
 import type { QueueEntry } from '../queues.js';
 import { announce, type EngineState } from '../state.js';
 import { postponeReach } from '../upkeep/postponed.js';
@@ -387,6 +388,10 @@ export class Journal implements LogListener {
       const slot = held[i] as number;
       const flags = core.field(slot, L.S_FLAGS);
       if ((flags & L.FLAG_UNREACHED) === 0 || core.number(slot) !== held[i + 1]) continue; // gone, or held by a later group
+      if (isGrouped(state, slot)) {
+        if (!groupReach(state, slot)) postponeReach(state, slot);
+        continue;
+      }
       if (core.field(slot, L.S_QUEUE) !== queue || core.priority(slot) !== priority) {
         mark();
         queue = core.field(slot, L.S_QUEUE);

@@ -56,7 +56,10 @@ export function restoreStates(state: EngineState, replay: Replay, noted: Readonl
   );
   const waiting = inOrderOfPlace(replay, of(L.STATE_FREE, L.STATE_WAITING));
   const lost = inOrderOfPlace(replay, of(L.STATE_ACTIVE));
-  for (const slot of lost) state.core.wasm.jobBlock(slot);
+  for (const slot of lost) {
+    state.core.wasm.jobBlock(slot);
+    state.core.setTime(slot, L.S_DUE, 0); // of a run: where it waited, and how it aged
+  }
   return { lost, held: [...pushAgain(state, replay, waiting), ...held], unheard, unread, finished };
 }
 

@@ -122,7 +122,7 @@ export class ThreadClaims implements ClaimSource {
     const { thread, queueAddress } = this.#options;
     const run = this.#free[this.#free.length - 1] ?? this.#slots.length;
     if (run === L.CLAIM_ENTRIES_MAX) return L.CLAIM_NO_OUTCOME_SPACE;
-    const slot = this.#view.core.wasm.claim(thread, queueAddress, run, now) >>> 0;
+    const slot = this.#view.core.wasm.claim(thread, queueAddress, run, now, 0) >>> 0;
     if (slot < L.CLAIM_CODES) return slot;
     if (run === this.#slots.length) this.#slots.push(slot);
     else {

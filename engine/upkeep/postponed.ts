@@ -3,6 +3,8 @@
  * when some may be free: the job stays in the state it was in, and is not lost.
  */
 import { L, type Slot } from '../core/index.js';
+import { beginAging } from '../jobs/aging.js';
+import { groupReach, groupReady, isGrouped } from '../jobs/groups.js';
 import type { EngineState } from '../state.js';
 import { announce, queueOf } from '../state.js';
 
@@ -24,7 +26,7 @@ function attempt(state: EngineState, slot: Slot, move: Move): boolean {
   const { wasm } = state.core;
   switch (move.to) {
     case 'ready':
-      return wasm.jobReady(slot, move.first ? 1 : 0) !== 0;
+      return ready(state, slot, move.first);
     case 'held':
       return hold(state, slot, move.first);
     case 'reach':
@@ -45,12 +47,21 @@ function postpone(state: EngineState, slot: Slot, move: Move): void {
 
 /** Makes a job ready, now or as soon as there is memory for it. */
 export function toReady(state: EngineState, slot: Slot, first: boolean): void {
-  if (state.core.wasm.jobReady(slot, first ? 1 : 0) === 0) postpone(state, slot, { to: 'ready', first });
+  if (!ready(state, slot, first)) postpone(state, slot, { to: 'ready', first });
+}
+
+function ready(state: EngineState, slot: Slot, first: boolean): boolean {
+  const isDone = isGrouped(state, slot)
+    ? groupReady(state, slot, first)
+    : state.core.wasm.jobReady(slot, first ? 1 : 0) !== 0;
+  if (isDone) beginAging(state, slot);
+  return isDone;
 }
 
 function hold(state: EngineState, slot: Slot, first: boolean): boolean {
   if (state.core.wasm.jobHold(slot, first ? 1 : 0) === 0) return false;
   state.journal?.hold(slot);
+  beginAging(state, slot);
   return true;
 }
 
@@ -60,9 +71,11 @@ export function toReadyOnceDurable(state: EngineState, slot: Slot, first: boolea
   else if (!hold(state, slot, first)) postpone(state, slot, { to: 'held', first });
 }
 
-function reach({ core }: EngineState, slot: Slot): boolean {
+function reach(state: EngineState, slot: Slot): boolean {
+  const { core } = state;
   const flags = core.field(slot, L.S_FLAGS);
   if ((flags & L.FLAG_UNREACHED) === 0) return true; // withdrawn meanwhile
+  if (isGrouped(state, slot)) return groupReach(state, slot);
   if (core.wasm.jobReach(slot, flags & L.FLAG_LIFO) === 0) return false;
   core.wasm.queueMark(core.field(slot, L.S_QUEUE), core.priority(slot));
   return true;
@@ -76,6 +89,7 @@ export function postponeReach(state: EngineState, slot: Slot): void {
 /** As `toReady`, at the tail and not reachable before `queueMark`. */
 export function toReadyQuietly(state: EngineState, slot: Slot): void {
   if (state.core.wasm.jobReadyQuiet(slot) === 0) postpone(state, slot, { to: 'ready', first: false });
+  else beginAging(state, slot);
 }
 
 export function toDelayed(state: EngineState, slot: Slot, due: number): void {

@@ -1,8 +1,10 @@
 /** What becomes of a job whose timer is due: by the state it is in, since a slot has one timer at a time. */
 import { L, type Slot } from '../core/index.js';
+import { age } from '../jobs/aging.js';
 import { evict, forget } from '../jobs/endings.js';
 import { CANCELLING, TIMED_OUT } from '../jobs/flags.js';
 import { endTerminated, leaveSuspects, makeReady, sendToDlq, timeoutOf } from '../jobs/settle.js';
+import { withdraw } from '../jobs/withdraw.js';
 import type { EngineState } from '../state.js';
 import { flagsOf, setFlags, tell } from '../state.js';
 
@@ -32,8 +34,8 @@ function due(state: EngineState, slot: Slot, now: number): void {
       return;
     case L.STATE_WAITING:
       // Taken out of the heap first; a claim that came earlier has begun a run, and so the ttl has ended.
-      if (isExpired(state, slot, now) && core.wasm.jobWithdraw(slot, L.STATE_BLOCKED) !== 0)
-        expire(state, slot, 'waiting');
+      if (!isExpired(state, slot, now)) age(state, slot);
+      else if (withdraw(state, slot)) expire(state, slot, 'waiting');
       return;
     case L.STATE_ACTIVE:
       overdue(state, slot, now);

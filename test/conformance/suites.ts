@@ -3,6 +3,7 @@ import { adding } from './adding.js';
 import { dependencies } from './dependencies.js';
 import { dependencyFailures } from './dependency-failures.js';
 import { ends } from './ends.js';
+import { groups } from './groups.js';
 import { identity } from './identity.js';
 import type { Suite } from './kit.js';
 import { order } from './order.js';
@@ -15,6 +16,7 @@ export const SUITES: Readonly<Record<string, Suite>> = {
   dependencies,
   'dependency failures': dependencyFailures,
   ends,
+  groups,
   identity,
   order,
   retry,

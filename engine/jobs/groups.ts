@@ -1,0 +1,228 @@
+/**
+ * Groups: jobs of one `group.id` take turns with those of the others. A group waits in a heap of its own, and at most one of its jobs, the
+ * first by priority and order, stands in the queue's heap. When that one is claimed the group's next comes to the tail of its priority:
+ * so the highest priority among all groups is first, and groups of one priority take turns. A group at its limit has none there.
+ *
+ * Limits: a job stands in the queue's heap only if it may start at any moment from then on. `running` and the one that stands there are
+ * never more than the group's concurrency. And at most `max` starts lie in any window: those that began within `duration` before the
+ * moment at which a job came to stand there, and it, are at most so many; whatever window its start falls into holds no others.
+ */
+import type { GroupsConfig } from '../../client/connection.js';
+import { L, type Slot } from '../core/index.js';
+import type { QueueEntry } from '../queues.js';
+import { announce, type EngineState, flagsOf, queueOf } from '../state.js';
+import { GROUPED } from './flags.js';
+
+/** Between two tries to make room in full memory. */
+const RETRY_MS = 1000;
+
+export interface Group {
+  readonly id: string;
+  /** Where its jobs wait; 0 while none ever had to. */
+  heap: number;
+  /** The job that stands in the queue's heap, and has not been heard of as claimed; 0 = none. */
+  head: Slot;
+  running: number;
+  /** Times of its last starts, while there is a rate limit. */
+  starts: number[];
+  cancelTimer: (() => void) | undefined;
+}
+
+export function isGrouped(state: EngineState, slot: Slot): boolean {
+  return (flagsOf(state, slot) & GROUPED) !== 0;
+}
+
+function idOfGroup(state: EngineState, slot: Slot): string {
+  return state.payloads.opts(state.core.field(slot, L.S_PAYLOAD)).group?.id ?? '';
+}
+
+/** The group of a job, made on first use. */
+function groupOf(state: EngineState, queue: QueueEntry, slot: Slot): Group {
+  const id = idOfGroup(state, slot);
+  let group = queue.groups.get(id);
+  if (group === undefined) {
+    // Threads tell of starts as soon as there are groups: it is then that the next one's turn comes.
+    if (queue.groups.size === 0) state.queues.setThreadsReport(queue, queue.groups, true);
+    group = { id, heap: 0, head: 0, running: 0, starts: [], cancelTimer: undefined };
+    queue.groups.set(id, group);
+  }
+  return group;
+}
+
+function limitsOf(queue: QueueEntry): GroupsConfig {
+  return queue.config.groups ?? {};
+}
+
+/** When the group may start its next job: now or before, later, or when one of its runs has ended (infinity). */
+function mayStartAt(queue: QueueEntry, group: Group): number {
+  const { concurrency, rateLimit } = limitsOf(queue);
+  if (typeof concurrency === 'number' && group.running >= concurrency) return Number.POSITIVE_INFINITY;
+  if (rateLimit === undefined || rateLimit === null) return 0;
+  const before = group.starts[group.starts.length - rateLimit.max];
+  return before === undefined ? 0 : before + rateLimit.duration;
+}
+
+// ---- waiting ----------------------------------------------------------------------------------------------------------------
+
+/** Makes a job ready in its group. False when memory is full: the job is then as it was. */
+export function groupReady(state: EngineState, slot: Slot, first: boolean): boolean {
+  const { wasm } = state.core;
+  const queue = queueOf(state, slot);
+  const group = groupOf(state, queue, slot);
+  if (standsAtOnce(state, queue, group)) {
+    if (wasm.jobReady(slot, first ? 1 : 0) === 0) return false;
+    group.head = slot;
+    return true;
+  }
+  if (!openHeap(state, group)) return false;
+  makeWay(state, group, state.core.priority(slot), first);
+  const isDone = wasm.groupPut(slot, group.heap, first ? 1 : 0) !== 0;
+  if (isDone) state.journal?.place(slot, first);
+  advance(state, queue, group, first);
+  return isDone;
+}
+
+/** The same for a job that was held until it was durable: it has its place. */
+export function groupReach(state: EngineState, slot: Slot): boolean {
+  const { wasm } = state.core;
+  const queue = queueOf(state, slot);
+  const group = groupOf(state, queue, slot);
+  const first = (flagsOf(state, slot) & L.FLAG_LIFO) !== 0;
+  if (standsAtOnce(state, queue, group)) {
+    if (wasm.jobReach(slot, first ? 1 : 0) === 0) return false;
+    group.head = slot;
+    wasm.queueMark(queue.address, state.core.priority(slot));
+    announce(state, queue, 1);
+    return true;
+  }
+  if (!openHeap(state, group)) return false;
+  makeWay(state, group, state.core.priority(slot), first);
+  const isDone = wasm.groupReach(slot, group.heap, first ? 1 : 0) !== 0;
+  advance(state, queue, group, first);
+  return isDone;
+}
+
+/** Nobody of the group waits, and it may start one. */
+function standsAtOnce(state: EngineState, queue: QueueEntry, group: Group): boolean {
+  if (group.head !== 0 || (group.heap !== 0 && state.core.wasm.groupTop(group.heap) !== 0)) return false;
+  return mayStartAt(queue, group) <= state.clock.now();
+}
+
+function openHeap({ core }: EngineState, group: Group): boolean {
+  if (group.heap === 0) group.heap = core.wasm.groupOpen() >>> 0;
+  return group.heap !== 0;
+}
+
+/** A job that goes before the one that stands in the queue's heap is to take its place: that one goes back, unless it was claimed. */
+function makeWay({ core }: EngineState, group: Group, priority: number, first: boolean): void {
+  if (group.head === 0) return;
+  const by = priority - core.priority(group.head);
+  if (by < 0 || (by === 0 && !first)) return;
+  if (core.wasm.groupSink(group.head, group.heap) !== 0) group.head = 0;
+}
+
+/** Lets the group's next job into the queue's heap, if it may start. `first`: to the head of its priority. */
+function advance(state: EngineState, queue: QueueEntry, group: Group, first = false): void {
+  if (group.head !== 0) return;
+  const { wasm } = state.core;
+  const top = group.heap === 0 ? 0 : wasm.groupTop(group.heap) >>> 0;
+  if (top === 0) {
+    leaveIfIdle(state, queue, group);
+    return;
+  }
+  const now = state.clock.now();
+  const at = mayStartAt(queue, group);
+  if (at > now) {
+    if (at !== Number.POSITIVE_INFINITY) comeBack(state, queue, group, at - now);
+    return;
+  }
+  group.head = wasm.groupSurface(group.heap, first ? 1 : 0) >>> 0;
+  if (group.head === 0) comeBack(state, queue, group, RETRY_MS);
+  else announce(state, queue, 1);
+}
+
+function comeBack(state: EngineState, queue: QueueEntry, group: Group, ms: number): void {
+  group.cancelTimer?.();
+  group.cancelTimer = state.clock.setTimer(
+    () => {
+      group.cancelTimer = undefined;
+      advance(state, queue, group);
+    },
+    Math.max(1, Math.ceil(ms)),
+  );
+}
+
+/** A group of which there is nothing left to know goes. */
+function leaveIfIdle(state: EngineState, queue: QueueEntry, group: Group): void {
+  if (group.running > 0) return;
+  const duration = limitsOf(queue).rateLimit?.duration ?? 0;
+  const left = (group.starts[group.starts.length - 1] ?? Number.NEGATIVE_INFINITY) + duration - state.clock.now();
+  if (left > 0) {
+    comeBack(state, queue, group, left);
+    return;
+  }
+  if (group.heap !== 0) state.core.wasm.groupClose(group.heap);
+  group.cancelTimer?.();
+  queue.groups.delete(group.id);
+  if (queue.groups.size === 0) state.queues.setThreadsReport(queue, queue.groups, false);
+}
+
+// ---- runs -------------------------------------------------------------------------------------------------------------------
+
+/** The job has been claimed: its group's next may come. */
+export function groupStarted(state: EngineState, slot: Slot): void {
+  const queue = queueOf(state, slot);
+  const group = groupOf(state, queue, slot);
+  if (group.head !== slot) return;
+  begin(state, queue, group, slot);
+  advance(state, queue, group);
+}
+
+function begin(state: EngineState, queue: QueueEntry, group: Group, slot: Slot): void {
+  group.head = 0;
+  group.running++;
+  const { rateLimit } = limitsOf(queue);
+  if (rateLimit === undefined || rateLimit === null) return;
+  group.starts.push(state.core.time(slot, L.S_PROCESSED_ON));
+  if (group.starts.length > rateLimit.max) group.starts.splice(0, group.starts.length - rateLimit.max);
+}
+
+/** Its run has ended, whether its start was told or not. */
+export function groupRunOver(state: EngineState, slot: Slot): void {
+  const queue = queueOf(state, slot);
+  if (state.core.state(slot) === L.STATE_BLOCKED) return; // it ran in an engine before this one
+  const group = groupOf(state, queue, slot);
+  if (group.head === slot) begin(state, queue, group, slot);
+  group.running--;
+  advance(state, queue, group);
+}
+
+/** It was taken back from claimers. Its group's next may come. */
+export function groupLeft(state: EngineState, slot: Slot): void {
+  const queue = queueOf(state, slot);
+  const group = groupOf(state, queue, slot);
+  if (group.head === slot) group.head = 0;
+  advance(state, queue, group);
+}
+
+/** Its place in its group has changed. */
+export function groupMoved(state: EngineState, slot: Slot): void {
+  const { core } = state;
+  const queue = queueOf(state, slot);
+  const group = groupOf(state, queue, slot);
+  if (group.heap === 0) return; // it waits alone
+  const top = core.wasm.groupTop(group.heap) >>> 0;
+  if (top === 0) return;
+  makeWay(state, group, core.priority(top), false);
+  advance(state, queue, group);
+}
+
+/** The limits of groups have changed. */
+export function groupsConfigured(state: EngineState, queue: QueueEntry): void {
+  for (const group of [...queue.groups.values()]) {
+    const { head } = group;
+    // It came to stand there under other limits.
+    if (head !== 0 && openHeap(state, group) && state.core.wasm.groupSink(head, group.heap) !== 0) group.head = 0;
+    advance(state, queue, group);
+  }
+}
