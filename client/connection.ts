@@ -134,6 +134,8 @@ export type Outcome =
       unrecoverable: boolean;
       retryDelay?: number;
       timedOut?: boolean;
+      /** Whether a circuit breaker counts it; undefined: unless it is unrecoverable. */
+      counts?: boolean;
       cause?: unknown;
     }
   /** Not an attempt: waits `delayMs`, then becomes ready at the tail of its priority (`RateLimitError`, `DelayedError`). */
@@ -169,11 +171,37 @@ export interface ClaimSource {
   close(): Promise<void>;
 }
 
+/** What a Worker asks of a circuit breaker, every member set but `key` (the queue's name) and `errorRate` (not judged by that). */
+export interface BreakerSettings {
+  readonly key?: string;
+  readonly threshold: number;
+  readonly errorRate?: number;
+  readonly window: number;
+  readonly minimum: number;
+  readonly timeout: number;
+  readonly timeoutMax: number;
+  readonly halfOpenMax: number;
+  readonly successThreshold: number;
+}
+
+export type BreakerAction = 'open' | 'close' | 'reset';
+
+/** A circuit breaker at one moment. */
+export interface BreakerStatus {
+  readonly key: string;
+  readonly state: 'closed' | 'open' | 'half-open';
+  /** One after the other, since the last success. */
+  readonly failures: number;
+  /** Milliseconds until it lets a probe through; 0 when it isn't open. */
+  readonly retryAfterMs: number;
+}
+
 export interface ClaimOptions {
   /** The name under which events show this worker. */
   readonly workerId: string;
   readonly abortGraceMs: number;
   readonly concurrency: number;
+  readonly breaker?: BreakerSettings | undefined;
 }
 
 /** A Worker whose handler is a file: the implementation runs it on its own threads. */
@@ -184,6 +212,7 @@ export interface ThreadWorkerSpec {
   readonly threads: number;
   readonly abortGraceMs: number;
   readonly recycle: { readonly jobs?: number; readonly heapMb?: number };
+  readonly breaker?: BreakerSettings | undefined;
   readonly events: ThreadWorkerEvents;
 }
 
@@ -317,6 +346,9 @@ export interface Connection {
   obliterate(queue: string, opts: RemovalOptions): Promise<void>;
   configure(queue: string, config: QueueConfig): Promise<void>;
   getConfig(queue: string): Promise<QueueConfig>;
+
+  /** The circuit breaker of that key; undefined when no Worker of this engine has one. `action`: first opens or closes it. */
+  breaker(key: string, action: BreakerAction | undefined): Promise<BreakerStatus | undefined>;
 
   /** `queue` may be `*`. `after`: an event id to resume after; a gap is told as an event named `gap`. */
   subscribe(

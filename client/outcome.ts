@@ -22,6 +22,8 @@ export interface RunnerSettings {
   readonly backoffStrategy?: AnyBackoffStrategy | undefined;
   /** The delay in ms that a stranger's error asks for (a `Retry-After` header), or undefined. Overrides the backoff. */
   readonly retryAfter?: ((error: unknown) => number | undefined) | undefined;
+  /** Whether a failure counts for the Worker's circuit breaker. By default all do but `UnrecoverableError`. */
+  readonly isFailure?: ((error: unknown) => boolean) | undefined;
 }
 
 /** What there is to know about the run that failed. */
@@ -72,6 +74,23 @@ export function outcomeOfFailure(
   settings: RunnerSettings,
   report: Report,
 ): Outcome | Promise<Outcome> {
+  const outcome = decide(thrown, run, settings, report);
+  if (settings.isFailure === undefined) return outcome;
+  const counts = countedBy(settings.isFailure, run.abortReason === 'timeout' ? run.abortError : thrown, report);
+  const withCounts = (one: Outcome): Outcome => (one.kind === 'failed' ? { ...one, counts } : one);
+  return outcome instanceof Promise ? outcome.then(withCounts) : withCounts(outcome);
+}
+
+function countedBy(isFailure: (error: unknown) => boolean, thrown: unknown, report: Report): boolean {
+  try {
+    return isFailure(thrown) !== false;
+  } catch (error) {
+    report(asError(error));
+    return true;
+  }
+}
+
+function decide(thrown: unknown, run: FailedRun, settings: RunnerSettings, report: Report): Outcome | Promise<Outcome> {
   if (run.abortReason !== undefined && run.abortReason !== 'timeout') return outcomeOfAbort(thrown, run);
   if (run.abortReason === 'timeout') {
     const error = run.abortError ?? asError(thrown);

@@ -1,9 +1,22 @@
 /** What is done to a queue as a whole, rather than to a job: counting, pausing, emptying, limits, dead letters. */
-import { checkBoolean, checkInteger, checkObject, checkOptionNames, checkQueueName, INT32_MAX } from './checks.js';
-import type { JobCounts, JobState, QueueConfig } from './connection.js';
+import {
+  checkBoolean,
+  checkInteger,
+  checkObject,
+  checkOptionNames,
+  checkQueueName,
+  INT32_MAX,
+  refuse,
+} from './checks.js';
+import type { BreakerStatus, JobCounts, JobState, QueueConfig } from './connection.js';
 import { ConnectionLink } from './default-connection.js';
 import { type Job, jobOfSnapshot } from './job.js';
 import { checkConfig, type DlqSelection, dlqRefs, QUEUE_OPTIONS, type QueueOptions } from './queue-options.js';
+
+function checkKey(key: unknown): string {
+  if (typeof key !== 'string' || key === '') refuse('key', 'be the key of a circuit breaker', key);
+  return key;
+}
 
 /** The part of `Queue` for operators. */
 export class QueueControl<Data = any, Result = any, Name extends string = string> {
@@ -141,6 +154,33 @@ export class QueueControl<Data = any, Result = any, Name extends string = string
   /** BullMQ's name of `clearConcurrency`. */
   removeGlobalConcurrency(): Promise<void> {
     return this.clearConcurrency();
+  }
+
+  // ---- the circuit breaker of its workers -------------------------------------------------------------------------------------
+
+  /**
+   * The circuit breaker of the Workers with that `circuitBreaker.key` (default: the queue's name); undefined when this engine has none.
+   *
+   * @example
+   * const { state, retryAfterMs } = (await queue.getCircuitBreaker()) ?? {};
+   */
+  async getCircuitBreaker(key: string = this.name): Promise<BreakerStatus | undefined> {
+    return (await this.link.ready()).breaker(checkKey(key), undefined);
+  }
+
+  /** Opens it by hand, as if it had failed too often: its Workers claim nothing until its timeout is over. */
+  async openCircuitBreaker(key: string = this.name): Promise<BreakerStatus | undefined> {
+    return (await this.link.ready()).breaker(checkKey(key), 'open');
+  }
+
+  /** Closes it by hand: its Workers go on at once. */
+  async closeCircuitBreaker(key: string = this.name): Promise<BreakerStatus | undefined> {
+    return (await this.link.ready()).breaker(checkKey(key), 'close');
+  }
+
+  /** Closes it by hand, and forgets all that it has counted, and that it was ever open. */
+  async resetCircuitBreaker(key: string = this.name): Promise<BreakerStatus | undefined> {
+    return (await this.link.ready()).breaker(checkKey(key), 'reset');
   }
 
   // ---- dead letters -----------------------------------------------------------------------------------------------------------

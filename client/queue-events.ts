@@ -51,6 +51,9 @@ const NAMES = [
   'configured',
   'dlq:evicted',
   'dlq:threshold',
+  'breaker:open',
+  'breaker:half-open',
+  'breaker:closed',
   'gap',
 ] as const;
 

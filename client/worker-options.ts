@@ -1,7 +1,18 @@
 /** The options of a Worker: what users write, what other libraries call otherwise, and the defaults. */
 
 import type { KnownNames } from './checks.js';
-import { checkBoolean, checkDuration, checkFunction, checkInteger, checkObject, checkOptionNames } from './checks.js';
+import {
+  checkBoolean,
+  checkDuration,
+  checkFunction,
+  checkInteger,
+  checkNumber,
+  checkObject,
+  checkOptionNames,
+  INT32_MAX,
+  refuse,
+} from './checks.js';
+import type { BreakerSettings } from './connection.js';
 import type { ConnectionInput } from './default-connection.js';
 import { ValidationError } from './errors.js';
 import type { RunnerSettings } from './outcome.js';
@@ -24,6 +35,39 @@ export interface WorkerOptions {
   readonly recycle?: { readonly jobs?: number | undefined; readonly heapMb?: number | undefined } | undefined;
   /** Calls `queue.setRateLimit` when the Worker starts: the limit is the queue's, for all its workers. */
   readonly limiter?: { readonly max: number; readonly duration: number } | undefined;
+  /** Stops claiming while what the handler calls is out of order. */
+  readonly circuitBreaker?: CircuitBreakerOptions | undefined;
+}
+
+/**
+ * A circuit breaker, shared by all Workers of an engine that name the same `key`: after `threshold` failures in a row none of them claims
+ * for `timeout` ms; the jobs stay waiting, and no attempt is wasted. Then `halfOpenMax` jobs are let through to try it. When one of them
+ * fails it opens again, for twice as long (`timeoutMax` at most).
+ */
+export interface CircuitBreakerOptions {
+  /** Workers with one key share one breaker. Default: the queue's name. */
+  readonly key?: string | undefined;
+  /** Failures in a row that open it. Default 5. */
+  readonly threshold?: number | undefined;
+  /** Opens it, too: the share of failures (0 to 1) among the outcomes of the last `window` ms, if those are `minimum` or more. */
+  readonly errorRate?: number | undefined;
+  /** Milliseconds. Default 60,000. */
+  readonly window?: number | undefined;
+  /** Default 20. */
+  readonly minimum?: number | undefined;
+  /** Milliseconds that it stays open. Default 60,000. */
+  readonly timeout?: number | undefined;
+  /** Milliseconds that it stays open at most, however often it has opened again. Default 600,000. */
+  readonly timeoutMax?: number | undefined;
+  /** Jobs that may run at a time while it is half-open. Default 1, at most 255. */
+  readonly halfOpenMax?: number | undefined;
+  /** How many of them must succeed to close it. Default 1. */
+  readonly successThreshold?: number | undefined;
+  /**
+   * Whether an error counts. By default all but `UnrecoverableError`; `RateLimitError`, `DelayedError` and cancellation never do. For
+   * functions; a handler file exports `settings = { isFailure }`.
+   */
+  readonly isFailure?: ((error: unknown) => boolean) | undefined;
 }
 
 export interface CloseOptions {
@@ -50,8 +94,18 @@ const THREADS_MAX = 256;
 const STALLED = 'lost runs are noticed at once here; how many are permitted is the job option maxDeliveries.';
 
 const WORKER_OPTIONS: KnownNames = {
-  known: ['connection', 'concurrency', 'threads', 'abortGrace', 'autorun', 'settings', 'recycle', 'limiter'],
-  later: ['batch', 'circuitBreaker', 'lockDuration', 'name'],
+  known: [
+    'connection',
+    'concurrency',
+    'threads',
+    'abortGrace',
+    'autorun',
+    'settings',
+    'recycle',
+    'limiter',
+    'circuitBreaker',
+  ],
+  later: ['batch', 'lockDuration', 'name'],
   elsewhere: {
     lockRenewTime: 'leases are renewed by themselves. Leave it out.',
     stalledInterval: STALLED,
@@ -72,7 +126,7 @@ const WORKER_OPTIONS: KnownNames = {
 };
 
 const SETTINGS_NAMES: KnownNames = {
-  known: ['backoffStrategies', 'backoffStrategy', 'retryAfter'],
+  known: ['backoffStrategies', 'backoffStrategy', 'retryAfter', 'isFailure'],
   elsewhere: { repeatStrategy: 'repeated jobs are not supported yet in this version.' },
 };
 
@@ -85,6 +139,7 @@ export interface CheckedWorkerOptions {
   readonly settings: RunnerSettings;
   readonly recycle: { readonly jobs?: number; readonly heapMb?: number };
   readonly limiter: { readonly max: number; readonly duration: number } | undefined;
+  readonly breaker: BreakerSettings | undefined;
 }
 
 export function checkConcurrency(value: unknown, path: string): number {
@@ -118,6 +173,64 @@ function checkRecycle(value: unknown): { jobs?: number; heapMb?: number } {
   return recycle;
 }
 
+const BREAKER_NAMES: KnownNames = {
+  known: [
+    'key',
+    'threshold',
+    'errorRate',
+    'window',
+    'minimum',
+    'timeout',
+    'timeoutMax',
+    'halfOpenMax',
+    'successThreshold',
+    'isFailure',
+  ],
+  elsewhere: {
+    resetTimeout: 'it is called timeout here.',
+    failureThreshold: 'it is called threshold here.',
+    errorThresholdPercentage: 'it is called errorRate here, from 0 to 1.',
+    volumeThreshold: 'it is called minimum here.',
+  },
+};
+
+const KEY_MAX = 256;
+
+function checkBreaker(value: unknown, isFile: boolean): BreakerSettings {
+  const path = 'opts.circuitBreaker';
+  const given = checkObject(value, path);
+  checkOptionNames(given, path, BREAKER_NAMES);
+  const { key, errorRate, isFailure } = given;
+  if (key !== undefined && (typeof key !== 'string' || key === '' || key.length > KEY_MAX))
+    refuse(`${path}.key`, `be a string of 1 to ${KEY_MAX} characters`, key);
+  if (isFailure !== undefined) checkFunction(isFailure, `${path}.isFailure`);
+  if (isFailure !== undefined && isFile) {
+    throw new ValidationError(
+      `${path}.isFailure would do nothing: functions do not cross to the threads of a handler file. Let the file export settings = { isFailure }.`,
+      { path: `${path}.isFailure` },
+    );
+  }
+  const count = (name: string, standard: number, most: number): number =>
+    given[name] === undefined ? standard : checkInteger(given[name], `${path}.${name}`, 1, most);
+  const duration = (name: string, standard: number): number => {
+    const ms = given[name] === undefined ? standard : checkDuration(given[name], `${path}.${name}`);
+    if (ms === 0) refuse(`${path}.${name}`, 'be more than 0 ms', ms);
+    return ms;
+  };
+  const timeout = duration('timeout', 60_000);
+  return {
+    ...(key === undefined ? {} : { key: key as string }),
+    ...(errorRate === undefined ? {} : { errorRate: checkNumber(errorRate, `${path}.errorRate`, 0, 1) }),
+    threshold: count('threshold', 5, INT32_MAX),
+    window: duration('window', 60_000),
+    minimum: count('minimum', 20, INT32_MAX),
+    timeout,
+    timeoutMax: Math.max(timeout, duration('timeoutMax', 600_000)),
+    halfOpenMax: count('halfOpenMax', 1, 255),
+    successThreshold: count('successThreshold', 1, INT32_MAX),
+  };
+}
+
 /** Options that would do nothing for this kind of handler. */
 function refuseUseless(opts: WorkerOptions, isFile: boolean): void {
   const useless = isFile ? (['settings'] as const) : (['threads', 'recycle'] as const);
@@ -134,15 +247,19 @@ function refuseUseless(opts: WorkerOptions, isFile: boolean): void {
 export function checkWorkerOptions(opts: WorkerOptions, isFile: boolean): CheckedWorkerOptions {
   checkOptionNames(checkObject(opts, 'opts'), 'opts', WORKER_OPTIONS);
   refuseUseless(opts, isFile);
-  const { concurrency, threads, abortGrace, autorun, settings, recycle, limiter } = opts;
+  const { concurrency, threads, abortGrace, autorun, settings, recycle, limiter, circuitBreaker } = opts;
   const runs = concurrency === undefined ? undefined : checkConcurrency(concurrency, 'opts.concurrency');
   return {
     concurrency: runs ?? (isFile ? undefined : WORKER_DEFAULTS.concurrency),
     threads: threads === undefined ? undefined : checkInteger(threads, 'opts.threads', 1, THREADS_MAX),
     abortGraceMs: abortGrace === undefined ? WORKER_DEFAULTS.abortGrace : checkDuration(abortGrace, 'opts.abortGrace'),
     autorun: autorun === undefined ? true : checkBoolean(autorun, 'opts.autorun'),
-    settings: settings === undefined ? {} : checkSettings(settings),
+    settings: {
+      ...(settings === undefined ? {} : checkSettings(settings)),
+      ...(circuitBreaker?.isFailure === undefined ? {} : { isFailure: circuitBreaker.isFailure }),
+    },
     recycle: recycle === undefined ? {} : checkRecycle(recycle),
     limiter: limiter === undefined ? undefined : checkRateLimit(limiter, 'opts.limiter'),
+    breaker: circuitBreaker === undefined ? undefined : checkBreaker(circuitBreaker, isFile),
   };
 }

@@ -206,18 +206,15 @@ export class Worker<Data = any, Result = any, Name extends string = string> exte
     const runner = new Runner({ connection, handler, concurrency, settings: this.#options.settings });
     this.#runner = runner;
     this.#hook(runner);
-    const { abortGraceMs } = this.#options;
-    const source = await connection.openClaims(
-      this.queueName,
-      { workerId: this.id, abortGraceMs, concurrency },
-      runner,
-    );
+    const { abortGraceMs, breaker } = this.#options;
+    const opts = { workerId: this.id, abortGraceMs, concurrency, breaker };
+    const source = await connection.openClaims(this.queueName, opts, runner);
     if (this.#isPaused) await runner.pause();
     runner.start(source);
   }
 
   async #startThreads(connection: Connection, file: string): Promise<void> {
-    const { threads = defaultThreads(), abortGraceMs, recycle } = this.#options;
+    const { threads = defaultThreads(), abortGraceMs, recycle, breaker } = this.#options;
     const concurrency = this.#concurrency ?? threads;
     this.#concurrency = concurrency;
     if (concurrency < threads) {
@@ -237,7 +234,7 @@ export class Worker<Data = any, Result = any, Name extends string = string> exte
       error: (error) => this.#failed(error),
       isHeard: (event) => this.listenerCount(event) > 0,
     };
-    const spec = { queue: this.queueName, file, concurrency, threads, abortGraceMs, recycle, events };
+    const spec = { queue: this.queueName, file, concurrency, threads, abortGraceMs, recycle, breaker, events };
     const link = await connection.openThreads(spec);
     this.#threads = link;
     if (this.#concurrency !== concurrency) link.setConcurrency(this.#concurrency);

@@ -1,6 +1,6 @@
 /** The engine: owns the memory, the queues, the clock's alarm, the events and the threads. */
 import { EventEmitter } from 'node:events';
-import type { Connection, JobCounts } from '../client/connection.js';
+import type { BreakerStatus, Connection, JobCounts } from '../client/connection.js';
 import { EngineClosedError, type StoreError } from '../client/errors.js';
 import type { AttachedEngine } from './attached-engine.js';
 import { Core, L } from './core/index.js';
@@ -13,6 +13,7 @@ import { counts } from './jobs/control.js';
 import { Waiters } from './jobs/waiters.js';
 import { LocalRuns } from './local-claims.js';
 import { type EngineOptions, type ResolvedOptions, resolveEngineOptions } from './options.js';
+import { Breakers } from './patterns/breakers.js';
 import { QueueTable } from './queues.js';
 import type { EngineState } from './state.js';
 import { Entries } from './store/entries.js';
@@ -253,6 +254,11 @@ export class Engine extends EventEmitter {
     }));
   }
 
+  /** The circuit breakers of Workers, by key. */
+  breakers(): BreakerStatus[] {
+    return [...this.#state.breakers.all()].map((breaker) => breaker.status());
+  }
+
   /**
    * Closes its workers (their jobs finish or are given back, as `Worker.close` says), then the engine, after what has happened is
    * durable. Whoever still waits for a result gets EngineClosedError. Calling it again gives the same promise.
@@ -293,6 +299,7 @@ export class Engine extends EventEmitter {
     const state = this.#state;
     state.closed = true;
     state.rings.stop();
+    state.breakers.stop();
     state.alarm.stop();
     state.retention.stop();
     clearInterval(this.#upkeep);
@@ -342,6 +349,7 @@ function createState(
       threadsMax: options.threadsMax,
     },
     owners: [undefined, runs],
+    breakers: new Breakers(),
     closed: false,
     postponed: [],
     remembered: 0,

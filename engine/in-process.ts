@@ -237,6 +237,15 @@ export class InProcessConnection implements C.Connection {
     return this.#told({ ...this.#queue(queue).config });
   }
 
+  async breaker(key: string, action: C.BreakerAction | undefined): Promise<C.BreakerStatus | undefined> {
+    if (this.state.closed) throw new EngineClosedError();
+    const breaker = this.state.breakers.find(key);
+    if (action === 'open') breaker?.open();
+    else if (action === 'close') breaker?.close();
+    else if (action === 'reset') breaker?.reset();
+    return breaker?.status();
+  }
+
   async subscribe(
     queue: string,
     after: string | undefined,

@@ -5,10 +5,12 @@ import { resolveConnection } from './default.js';
 setDefaultConnectionResolver(resolveConnection);
 
 export type {
+  BreakerStatus,
   DependencyRecord,
   DlqReason,
   ErrorRecord,
   Explanation,
+  GroupsConfig,
   JobCounts,
   JobState,
   JobStateOrUnknown,
@@ -59,7 +61,7 @@ export { QueueEvents } from '../client/queue-events.js';
 export type { Handler, HandlerContext } from '../client/runner.js';
 export type { TypedHandlers, TypedQueue } from '../client/typed.js';
 export { Worker, type WorkerEvents } from '../client/worker.js';
-export type { CloseOptions, WorkerOptions } from '../client/worker-options.js';
+export type { CircuitBreakerOptions, CloseOptions, WorkerOptions } from '../client/worker-options.js';
 export type { AttachedEngine } from './attached-engine.js';
 export { Engine, type EngineStats } from './engine.js';
 export type { Durability, EngineOptions } from './options.js';

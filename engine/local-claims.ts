@@ -9,6 +9,7 @@ import { claimedJob } from './jobs/claimed.js';
 import { GROUPED } from './jobs/flags.js';
 import { groupStarted } from './jobs/groups.js';
 import { armTimeout, settleLocal } from './jobs/settle.js';
+import type { Breaker } from './patterns/breakers.js';
 import type { QueueEntry, ReadyListener } from './queues.js';
 import { type EngineState, flagsOf, type RunOwner, tell } from './state.js';
 
@@ -79,6 +80,7 @@ export class LocalClaims implements ClaimSource, ReadyListener {
   readonly #queue: QueueEntry;
   readonly #runs: LocalRuns;
   readonly #area: number;
+  readonly #breaker: Breaker | undefined;
   #credit = 0;
   #scheduled = false;
   #turn = 0;
@@ -93,6 +95,7 @@ export class LocalClaims implements ClaimSource, ReadyListener {
     this.#area = state.core.area(L.ENGINE_THREAD);
     this.sink = sink;
     this.abortGraceMs = opts.abortGraceMs;
+    this.#breaker = opts.breaker === undefined ? undefined : state.breakers.use(state, queue, opts.breaker);
     queue.local.add(this);
     state.keepAlive.acquire();
   }
@@ -131,7 +134,7 @@ export class LocalClaims implements ClaimSource, ReadyListener {
     const state = this.#state;
     const { core } = state;
     const now = state.clock.now();
-    const slot = core.wasm.claim(L.ENGINE_THREAD, this.#queue.address, 0, now) >>> 0;
+    const slot = core.wasm.claim(L.ENGINE_THREAD, this.#queue.address, 0, now, this.#breaker?.address) >>> 0;
     if (slot < L.CLAIM_CODES) {
       this.#nothing(slot, now);
       return false;
@@ -146,6 +149,7 @@ export class LocalClaims implements ClaimSource, ReadyListener {
     const timeoutMs = opts.timeout ?? 0;
     if ((flags & L.FLAG_REPORT_START) !== 0) armTimeout(state, slot, timeoutMs, now);
     state.journal?.started(slot);
+    if (this.#breaker !== undefined) state.breakers.began(slot, this.#breaker);
     if ((flags & GROUPED) !== 0) groupStarted(state, slot);
     tell(state, slot, 'active', () => ({ prev: 'waiting' }));
     state.journal?.starts?.ofEngine(ticket, core.number(slot), core.field(slot, L.S_STARTED));

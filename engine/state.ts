@@ -8,6 +8,7 @@ import type { Payloads } from './core/payloads.js';
 import type { EventLog } from './events/log.js';
 import { jobId } from './jobs/claimed.js';
 import type { Waiters } from './jobs/waiters.js';
+import type { Breaker, Breakers } from './patterns/breakers.js';
 import type { QueueEntry, QueueTable } from './queues.js';
 import type { Entries } from './store/entries.js';
 import type { Journal } from './store/journal.js';
@@ -30,6 +31,8 @@ export interface RunOwner {
    */
   terminate(slot: Slot): boolean;
   graceMs(slot: Slot): number;
+  /** Of a thread whose claims must be let through. */
+  readonly breaker?: Breaker | undefined;
   /** Told of reported starts, of completions and of failed attempts, for the events of a Worker whose handler is a file. */
   onStarted?(slot: Slot): void;
   onCompleted?(slot: Slot): void;
@@ -71,6 +74,7 @@ export interface EngineState {
   readonly limits: EngineLimits;
   /** By thread index; [1] is the engine's own thread. */
   readonly owners: (RunOwner | undefined)[];
+  readonly breakers: Breakers;
   closed: boolean;
   /** Transitions that wait for memory. */
   readonly postponed: Postponed[];
@@ -133,5 +137,7 @@ export function tellQueue(state: EngineState, queue: string, event: string, args
 /** Jobs of this queue may be claimable: wakes up to `count` parked threads and tells the workers on this thread. */
 export function announce(state: EngineState, queue: QueueEntry, count: number): void {
   for (const listener of queue.local) listener.ready();
+  // A thread that is woken and may not claim passes the call on to nobody.
+  if (state.breakers.isUsed && state.breakers.holdsBack(queue)) count = L.THREADS_MAX;
   if (state.core.wasm.wakeQueue(queue.address, count) !== 0) state.rings.watchWoken(queue.address);
 }

@@ -5,6 +5,7 @@
 import type { DlqReason, ErrorRecord, Outcome } from '../../client/connection.js';
 import { JOB_DEFAULTS, type JobOptions } from '../../client/options.js';
 import { type Block, L, type Slot } from '../core/index.js';
+import type { RunEnd } from '../patterns/breakers.js';
 import type { EngineState } from '../state.js';
 import { announce, flagsOf, idOf, queueOf, setFlags, tell, tellQueue } from '../state.js';
 import { toBlocked, toDelayed, toReady, toReadyOnceDurable } from '../upkeep/postponed.js';
@@ -25,6 +26,8 @@ export interface Failure {
   readonly timedOut?: boolean | undefined;
   /** The handler succeeded, but its result can't be kept. */
   readonly unserialisable?: boolean;
+  /** Whether a circuit breaker counts it; undefined: unless it is unrecoverable. */
+  readonly counts?: boolean | undefined;
 }
 
 /** Lost runs from which on a job runs with no other such job beside it. */
@@ -53,8 +56,10 @@ export function settleEntry(state: EngineState, thread: number, entry: number): 
     return;
   }
   if (kind === L.OUTCOME_STARTED) {
+    const owner = state.owners[thread];
+    if (owner?.breaker !== undefined) state.breakers.began(slot, owner.breaker);
     runStarted(state, slot);
-    state.owners[thread]?.onStarted?.(slot);
+    owner?.onStarted?.(slot);
     return;
   }
   const value = block === 0 ? undefined : state.payloads.value(block);
@@ -165,8 +170,9 @@ export function armTimeout(state: EngineState, slot: Slot, timeoutMs: number, st
 }
 
 /** Common to every end of a run: counts it, ends its `ttl`, frees its place among the suspects. Gives the flags it had. */
-function runOver(state: EngineState, slot: Slot): number {
+function runOver(state: EngineState, slot: Slot, end: RunEnd): number {
   const { core } = state;
+  if (state.breakers.isUsed) state.breakers.over(state, slot, end, state.owners[core.wasm.jobOwner(slot)]?.breaker);
   const flags = flagsOf(state, slot);
   core.setField(slot, L.S_STARTED, core.field(slot, L.S_STARTED) + 1);
   core.setTime(slot, L.S_EXPIRY, 0);
@@ -186,7 +192,7 @@ function afterRun(state: EngineState, slot: Slot): void {
 }
 
 function completed(state: EngineState, slot: Slot, thread: number): void {
-  const flags = runOver(state, slot);
+  const flags = runOver(state, slot, 'success');
   afterRun(state, slot);
   if ((flags & DISCARDED) !== 0) {
     endDiscarded(state, slot);
@@ -212,9 +218,16 @@ function drainedCheck(state: EngineState, slot: Slot): void {
   if (state.core.listCount(queue.address, L.STATE_WAITING) === 0) tellQueue(state, queue.name, 'drained');
 }
 
+/** What a circuit breaker makes of it. */
+function endOfFailure(state: EngineState, slot: Slot, failure: Failure): RunEnd {
+  if (failure.unserialisable === true) return 'success';
+  if ((flagsOf(state, slot) & (CANCELLING | TIMED_OUT)) === CANCELLING) return 'neutral';
+  return (failure.counts ?? failure.unrecoverable !== true) ? 'failure' : 'neutral';
+}
+
 export function failRun(state: EngineState, slot: Slot, failure: Failure, thread: number): void {
   const { core } = state;
-  const flags = runOver(state, slot);
+  const flags = runOver(state, slot, endOfFailure(state, slot, failure));
   afterRun(state, slot);
   if ((flags & DISCARDED) !== 0) {
     endDiscarded(state, slot);
@@ -278,7 +291,7 @@ function retryLater(
 
 /** Not an attempt: the handler asked for it, or its service is out of reach. */
 function delayRun(state: EngineState, slot: Slot, delayMs: number): void {
-  if ((runOver(state, slot) & DISCARDED) !== 0) {
+  if ((runOver(state, slot, 'neutral') & DISCARDED) !== 0) {
     endDiscarded(state, slot);
     return;
   }
@@ -288,7 +301,7 @@ function delayRun(state: EngineState, slot: Slot, delayMs: number): void {
 
 /** Not an attempt and not lost: back to the head of its priority. */
 export function releaseRun(state: EngineState, slot: Slot): void {
-  const flags = runOver(state, slot);
+  const flags = runOver(state, slot, 'neutral');
   afterRun(state, slot);
   if ((flags & DISCARDED) !== 0) endDiscarded(state, slot);
   else if ((flags & CANCELLING) !== 0) finishCancelled(state, slot);
@@ -297,7 +310,7 @@ export function releaseRun(state: EngineState, slot: Slot): void {
 
 /** The handler rejected after it had been told to stop for a cancellation. */
 function cancelRun(state: EngineState, slot: Slot): void {
-  const flags = runOver(state, slot);
+  const flags = runOver(state, slot, 'neutral');
   afterRun(state, slot);
   if ((flags & DISCARDED) !== 0) endDiscarded(state, slot);
   else finishCancelled(state, slot);
@@ -313,7 +326,7 @@ function finishCancelled(state: EngineState, slot: Slot): void {
 /** The run's thread or process died. Consumes no attempt; the job runs again, from the head, or is given up. */
 export function loseRun(state: EngineState, slot: Slot): void {
   const { core } = state;
-  const flags = runOver(state, slot);
+  const flags = runOver(state, slot, 'lost');
   afterRun(state, slot);
   if ((flags & DISCARDED) !== 0) {
     endDiscarded(state, slot);

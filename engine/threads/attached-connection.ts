@@ -39,6 +39,7 @@ interface Call {
 export interface OpenedClaims {
   readonly thread: number;
   readonly address: number;
+  readonly breaker: number | undefined;
 }
 
 /** Two connections on one index would write over each other. */
@@ -288,14 +289,15 @@ export class AttachedConnection implements C.Connection, ThreadView {
   }
 
   async openClaims(queue: string, opts: C.ClaimOptions, sink: C.ClaimSink): Promise<C.ClaimSource> {
-    const { thread, address } = await this.#call<OpenedClaims>('openClaims', queue, opts);
+    const { thread, address, breaker } = await this.#call<OpenedClaims>('openClaims', queue, opts);
     this.ref();
     const onClose = async (): Promise<void> => {
       this.#claims.delete(thread);
       if (this.#claims.size === 0 && this.#calls.size === 0) this.#handle.port.unref();
       if (this.#closed === undefined) await this.#call('closeClaims', thread);
     };
-    return this.claimsOn({ thread, queue, queueAddress: address, abortGraceMs: opts.abortGraceMs, onClose }, sink);
+    const { abortGraceMs } = opts;
+    return this.claimsOn({ thread, queue, queueAddress: address, abortGraceMs, breaker, onClose }, sink);
   }
 
   async openThreads(spec: C.ThreadWorkerSpec): Promise<C.ThreadWorkerLink> {
@@ -439,6 +441,10 @@ export class AttachedConnection implements C.Connection, ThreadView {
 
   getConfig(queue: string): Promise<C.QueueConfig> {
     return this.#call('getConfig', queue);
+  }
+
+  breaker(key: string, action: C.BreakerAction | undefined): Promise<C.BreakerStatus | undefined> {
+    return this.#call('breaker', key, action);
   }
 }
 

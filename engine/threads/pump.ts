@@ -66,6 +66,7 @@ async function run(
       queue: task.queue,
       queueAddress: task.queueAddress,
       abortGraceMs: task.abortGraceMs,
+      breaker: task.breaker,
       recycle: task.recycle,
       onWorn: () => void wear(),
       onClose: async () => {},

@@ -38,6 +38,8 @@ export interface ThreadClaimsOptions {
   readonly queue: string;
   readonly queueAddress: QueueAddress;
   readonly abortGraceMs: number;
+  /** The address of the breaker that must let claims through. */
+  readonly breaker?: number | undefined;
   readonly recycle?: { readonly jobs?: number; readonly heapMb?: number };
   /** The limits of `recycle` are reached. Called once. */
   readonly onWorn?: () => void;
@@ -119,10 +121,10 @@ export class ThreadClaims implements ClaimSource {
 
   /** The next job's slot, or why there is none. Its run is the last free number. */
   #claim(now: number): Slot {
-    const { thread, queueAddress } = this.#options;
+    const { thread, queueAddress, breaker } = this.#options;
     const run = this.#free[this.#free.length - 1] ?? this.#slots.length;
     if (run === L.CLAIM_ENTRIES_MAX) return L.CLAIM_NO_OUTCOME_SPACE;
-    const slot = this.#view.core.wasm.claim(thread, queueAddress, run, now, 0) >>> 0;
+    const slot = this.#view.core.wasm.claim(thread, queueAddress, run, now, breaker) >>> 0;
     if (slot < L.CLAIM_CODES) return slot;
     if (run === this.#slots.length) this.#slots.push(slot);
     else {
@@ -276,6 +278,7 @@ export class ThreadClaims implements ClaimSource {
           unrecoverable: outcome.unrecoverable,
           retryDelay: outcome.retryDelay,
           timedOut: outcome.timedOut,
+          counts: outcome.counts,
         });
       case 'cancelled':
         return this.#tell(run, L.OUTCOME_CANCELLED, { error: outcome.error });

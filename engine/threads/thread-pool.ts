@@ -13,6 +13,7 @@ import { deserialiseError, fromErrorRecord, ValidationError } from '../../client
 import { L, type Slot } from '../core/index.js';
 import { resultOf, snapshot } from '../jobs/records.js';
 import { endTerminated, failRun, loseRun, releaseRun } from '../jobs/settle.js';
+import type { Breaker } from '../patterns/breakers.js';
 import type { QueueEntry } from '../queues.js';
 import { afterDurable, type EngineState } from '../state.js';
 import { ThreadServer } from './thread-server.js';
@@ -78,7 +79,13 @@ class Place {
     this.#isLoaded = false;
     let opened: ReturnType<typeof ThreadServer.open>;
     try {
-      opened = ThreadServer.open(state, { connection, queue: queue.address, abortGraceMs: spec.abortGraceMs });
+      const { abortGraceMs } = spec;
+      opened = ThreadServer.open(state, {
+        connection,
+        queue: queue.address,
+        abortGraceMs,
+        breaker: this.#pool.breaker,
+      });
     } catch (error) {
       this.#loadFailures++;
       this.#resolveTried();
@@ -97,6 +104,7 @@ class Place {
       queueAddress: queue.address,
       file: spec.file,
       abortGraceMs: spec.abortGraceMs,
+      breaker: this.#pool.breaker?.address,
       recycle: spec.recycle,
     };
     this.#abort = new AbortController();
@@ -232,6 +240,7 @@ class ThreadPool implements ThreadWorkerLink {
   readonly connection: Connection;
   readonly spec: ThreadWorkerSpec;
   readonly queue: QueueEntry;
+  readonly breaker: Breaker | undefined;
   readonly piscina: Piscina;
   readonly #places: Place[];
   #concurrency: number;
@@ -248,6 +257,7 @@ class ThreadPool implements ThreadWorkerLink {
     this.spec = spec;
     this.queue = state.queues.open(spec.queue);
     this.#concurrency = spec.concurrency;
+    this.breaker = spec.breaker === undefined ? undefined : state.breakers.use(state, this.queue, spec.breaker);
     this.piscina = new Piscina({
       filename: PUMP_FILE,
       minThreads: spec.threads,

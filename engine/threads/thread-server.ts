@@ -19,6 +19,7 @@ import { admitBlocks } from '../jobs/admission.js';
 import { type RunTicket, updateData } from '../jobs/control.js';
 import { loseRun, releaseRun, settleEntry } from '../jobs/settle.js';
 import { awaitAdded } from '../jobs/waiting.js';
+import type { Breaker } from '../patterns/breakers.js';
 import { announce, type EngineState, type RunOwner } from '../state.js';
 import type { OpenedClaims } from './attached-connection.js';
 import type { RingOwner } from './rings.js';
@@ -61,6 +62,7 @@ const METHODS = new Set([
   'obliterate',
   'configure',
   'getConfig',
+  'breaker',
 ] satisfies (keyof Connection)[]) as ReadonlySet<string>;
 
 /** What becomes of a run whose thread has ended. */
@@ -77,10 +79,18 @@ interface Arriving {
 class Member implements RingOwner, RunOwner {
   readonly thread: number;
   readonly queue: QueueAddress;
+  readonly breaker: Breaker | undefined;
   readonly #server: ThreadServer;
   readonly #graceMs: number;
 
-  constructor(server: ThreadServer, thread: number, queue: QueueAddress, graceMs: number) {
+  constructor(
+    server: ThreadServer,
+    thread: number,
+    queue: QueueAddress,
+    graceMs: number,
+    breaker: Breaker | undefined,
+  ) {
+    this.breaker = breaker;
     this.#server = server;
     this.thread = thread;
     this.queue = queue;
@@ -138,6 +148,7 @@ export interface ThreadServerOptions {
   /** What the thread's first entry claims from; 0 for a producer. */
   readonly queue: QueueAddress;
   readonly abortGraceMs: number;
+  readonly breaker?: Breaker | undefined;
 }
 
 export class ThreadServer {
@@ -168,7 +179,7 @@ export class ThreadServer {
     this.ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
     });
-    this.#join(thread, options.queue, options.abortGraceMs);
+    this.#join(thread, options.queue, options.abortGraceMs, options.breaker);
     state.threads.add(this);
     port.on('message', (message: UpMessage) => this.#receive(message));
     port.on('close', () => this.#end());
@@ -213,8 +224,8 @@ export class ThreadServer {
     this.#port.close();
   }
 
-  #join(thread: number, queue: QueueAddress, graceMs: number): void {
-    const member = new Member(this, thread, queue, graceMs);
+  #join(thread: number, queue: QueueAddress, graceMs: number, breaker: Breaker | undefined): void {
+    const member = new Member(this, thread, queue, graceMs, breaker);
     this.#members.set(thread, member);
     this.state.owners[thread] = member;
     this.state.rings.add(member);
@@ -289,10 +300,12 @@ export class ThreadServer {
   }
 
   #openClaims(queue: string, opts: ClaimOptions): OpenedClaims {
-    const { address } = this.state.queues.open(queue);
+    const entry = this.state.queues.open(queue);
+    const { address } = entry;
+    const breaker = opts.breaker === undefined ? undefined : this.state.breakers.use(this.state, entry, opts.breaker);
     const thread = openThread(this.state, address);
-    this.#join(thread, address, opts.abortGraceMs);
-    return { thread, address };
+    this.#join(thread, address, opts.abortGraceMs, breaker);
+    return { thread, address, breaker: breaker?.address };
   }
 
   async #subscribe(queue: string, after: string | undefined, id: number): Promise<void> {
@@ -393,6 +406,7 @@ export class ThreadServer {
       this.endRun(wasm.runOf(thread, run) >>> 0);
     }
     if (member.queue !== 0) wasm.permitsReap(member.queue, thread);
+    if (member.breaker !== undefined) wasm.probesReap(member.breaker.address, thread);
     wasm.chunksReap(thread);
     wasm.threadFree(thread);
     state.rings.remove(member);

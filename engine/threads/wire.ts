@@ -33,6 +33,7 @@ export interface PumpTask {
   readonly queueAddress: number;
   readonly file: string;
   readonly abortGraceMs: number;
+  readonly breaker: number | undefined;
   readonly recycle: { readonly jobs?: number; readonly heapMb?: number };
 }
 

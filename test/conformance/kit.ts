@@ -118,6 +118,9 @@ const EVENT_NAMES = [
   'configured',
   'obliterated',
   'dlq:evicted',
+  'breaker:open',
+  'breaker:half-open',
+  'breaker:closed',
   'gap',
 ] as const;
 

@@ -1,5 +1,6 @@
 /** All topics of the suite, by name. */
 import { adding } from './adding.js';
+import { breaker } from './breaker.js';
 import { dependencies } from './dependencies.js';
 import { dependencyFailures } from './dependency-failures.js';
 import { ends } from './ends.js';
@@ -13,6 +14,7 @@ import { waiting } from './waiting.js';
 
 export const SUITES: Readonly<Record<string, Suite>> = {
   adding,
+  'circuit breaker': breaker,
   dependencies,
   'dependency failures': dependencyFailures,
   ends,
