@@ -221,7 +221,7 @@ function checkBreaker(value: unknown, isFile: boolean): BreakerSettings {
   return {
     ...(key === undefined ? {} : { key: key as string }),
     ...(errorRate === undefined ? {} : { errorRate: checkNumber(errorRate, `${path}.errorRate`, 0, 1) }),
-    threshold: count('threshold', 5, INT32_MAX),
+    threshold: count('threshold', 5, 1_000_000),
     window: duration('window', 60_000),
     minimum: count('minimum', 20, INT32_MAX),
     timeout,

@@ -1,16 +1,21 @@
 /**
- * Circuit breakers: whether the claims of those who share one are let through. The engine thread decides (by the outcomes of runs, and by
- * time) and stores the state; claimers read it, and take a probe while it is half-open.
+ * Circuit breakers: whether the claims of those who share one are let through. Whoever ends a run counts it here before it tells the
+ * engine: the failure that is one too many opens the breaker at once, for every claim that begins later on any thread. Everything else
+ * (when to try again, probes, closing) the engine thread decides, and stores the state.
  *
  * A probe is a cell, CASed from 0 to the thread's index before the claim, as permits are (limits.ts): a thread that stops in between
  * leaves its index in it, and the cell is freed when that thread is reaped. So no more than `cells` probes ever run, and none is lost.
  */
 import {
   BR_CELLS,
+  BR_FAILURES_SHIFT,
   BR_FIRST,
-  BR_STATE,
+  BR_STATE_MASK,
+  BR_THRESHOLD,
+  BR_WORD,
   BREAKER_CELLS_MAX,
   BREAKER_CLOSED,
+  BREAKER_FAILURES_MAX,
   BREAKER_OPEN,
   ENGINE_THREAD,
   S_PROBE,
@@ -25,13 +30,47 @@ export function breakerCreate(cells: u32): u32 {
   const breaker = blockAlloc(ENGINE_THREAD, bytes, true);
   if (breaker == 0) return 0;
   memory.fill(breaker, 0, bytes);
+  store<u32>(breaker, BREAKER_FAILURES_MAX, BR_THRESHOLD);
   store<u32>(breaker, cells, BR_CELLS);
   return breaker;
 }
 
-/** For claims that begin from now on. Engine thread only. */
-export function breakerSet(breaker: u32, state: u32): void {
-  atomic.store<u32>(breaker, state, BR_STATE);
+// @ts-ignore: decorator
+@inline
+function stateOfBreaker(word: u64): u32 {
+  return <u32>word & BR_STATE_MASK;
+}
+
+/**
+ * The state for claims that begin from now on, with no failures counted. A larger `period` than before: the outcomes of runs that began
+ * earlier count no more. Engine thread only.
+ */
+export function breakerSet(breaker: u32, period: u32, state: u32): void {
+  atomic.store<u64>(breaker, ((<u64>period) << 32) | state, BR_WORD);
+}
+
+/** The failures in a row that open it. Engine thread only. */
+export function breakerLimit(breaker: u32, threshold: u32): void {
+  atomic.store<u32>(breaker, threshold, BR_THRESHOLD);
+}
+
+/**
+ * Counts the end of a run that was claimed in `period`; true when this has opened the breaker. Any thread, before the outcome is
+ * published: so the engine, which hears of it by that, finds the breaker open. A thread that stops in between has opened it all the same.
+ * Period, count and state are one word, or a thread that slept between looking and counting could open a breaker that has been open and
+ * closed meanwhile.
+ */
+export function breakerReport(breaker: u32, period: u32, failed: bool): bool {
+  while (true) {
+    const word = atomic.load<u64>(breaker, BR_WORD);
+    if (<u32>(word >> 32) != period || stateOfBreaker(word) != BREAKER_CLOSED) return false;
+    const failures = <u32>word >> BR_FAILURES_SHIFT;
+    if (!failed && failures == 0) return false;
+    const count: u32 = failed ? failures + 1 : 0;
+    const state = count >= load<u32>(breaker, BR_THRESHOLD) ? BREAKER_OPEN : BREAKER_CLOSED;
+    const next = ((<u64>period) << 32) | (count << BR_FAILURES_SHIFT) | state;
+    if (atomic.cmpxchg<u64>(breaker, word, next, BR_WORD) == word) return state == BREAKER_OPEN;
+  }
 }
 
 /** The answer to a claim that may go on without a probe. */
@@ -39,7 +78,7 @@ export const NO_PROBE: u32 = 0xfffffffe;
 
 /** NO_PROBE: go on; a cell: go on, as a probe; NO_CELL: not now. */
 export function probeTake(breaker: u32, thread: u32): u32 {
-  const state = atomic.load<u32>(breaker, BR_STATE);
+  const state = stateOfBreaker(atomic.load<u64>(breaker, BR_WORD));
   if (state == BREAKER_CLOSED) return NO_PROBE;
   if (state == BREAKER_OPEN) return NO_CELL;
   const cells = load<u32>(breaker, BR_CELLS);

@@ -25,7 +25,7 @@ import * as rings from './rings';
 import * as threads from './threads';
 
 export { blockFree, blockPart, blockRetain, chunksReap, sealedCollect } from './blocks';
-export { breakerCreate, breakerSet, probeReturn, probesReap } from './breaker';
+export { breakerCreate, breakerLimit, breakerReport, breakerSet, probeReturn, probesReap } from './breaker';
 export { edgeAdd, edgeDrop, edgeLink, edgeUnlink } from './edges';
 export { groupClose, groupOpen, groupPut, groupReach, groupSink, groupSurface, groupTop, jobAge } from './groups';
 export { indexRemove } from './ids';

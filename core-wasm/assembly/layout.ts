@@ -316,13 +316,20 @@ export const STALE_SLACK: u32 = 1024;
 export const GROUP_BYTES: u32 = Q_LEVELS + 4;
 
 // ---- circuit breakers ---------------------------------------------------------------------------------------------------
-export const BR_STATE: u32 = 0;
-export const BR_CELLS: u32 = 4;
-export const BR_FIRST: u32 = 8; // u64 a probe
+/** period(32) | failures in a row(24) | state(8). The period grows with each opening. */
+export const BR_WORD: u32 = 0;
+export const BR_PERIOD: u32 = 4; // its upper half
+export const BR_FAILURES_SHIFT: u32 = 8;
+export const BR_STATE_MASK: u32 = 255;
+export const BR_CELLS: u32 = 8;
+export const BR_THRESHOLD: u32 = 12; // so many failures in a row open it
+export const BR_FIRST: u32 = 16; // u64 a probe
 export const BREAKER_CLOSED: u32 = 0;
 export const BREAKER_OPEN: u32 = 1;
 export const BREAKER_HALF_OPEN: u32 = 2;
 export const BREAKER_CELLS_MAX: u32 = 255;
+/** Counts have 24 bits. */
+export const BREAKER_FAILURES_MAX: u32 = 0xffffff;
 
 // ---- dependency edges ---------------------------------------------------------------------------------------------------
 export const D_DEPENDENCY: u32 = 0;

@@ -23,7 +23,9 @@ interface CoreExports {
   chunksReap(thread: number): void;
   sealedCollect(): void;
   breakerCreate(cells: number): number;
-  breakerSet(breaker: number, state: number): void;
+  breakerLimit(breaker: number, threshold: number): void;
+  breakerReport(breaker: number, period: number, failed: number): number;
+  breakerSet(breaker: number, period: number, state: number): void;
   probeReturn(breaker: number, slot: number): number;
   probesReap(breaker: number, thread: number): void;
   edgeAdd(dependent: number, dependency: number): number;

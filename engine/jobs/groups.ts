@@ -22,6 +22,8 @@ export interface Group {
   heap: number;
   /** The job that stands in the queue's heap, and has not been heard of as claimed; 0 = none. */
   head: Slot;
+  /** Since when. */
+  since: number;
   running: number;
   /** Times of its last starts, while there is a rate limit. */
   starts: number[];
@@ -43,7 +45,7 @@ function groupOf(state: EngineState, queue: QueueEntry, slot: Slot): Group {
   if (group === undefined) {
     // Threads tell of starts as soon as there are groups: it is then that the next one's turn comes.
     if (queue.groups.size === 0) state.queues.setThreadsReport(queue, queue.groups, true);
-    group = { id, heap: 0, head: 0, running: 0, starts: [], cancelTimer: undefined };
+    group = { id, heap: 0, head: 0, since: 0, running: 0, starts: [], cancelTimer: undefined };
     queue.groups.set(id, group);
   }
   return group;
@@ -71,7 +73,7 @@ export function groupReady(state: EngineState, slot: Slot, first: boolean): bool
   const group = groupOf(state, queue, slot);
   if (standsAtOnce(state, queue, group)) {
     if (wasm.jobReady(slot, first ? 1 : 0) === 0) return false;
-    group.head = slot;
+    stand(state, group, slot);
     return true;
   }
   if (!openHeap(state, group)) return false;
@@ -90,7 +92,7 @@ export function groupReach(state: EngineState, slot: Slot): boolean {
   const first = (flagsOf(state, slot) & L.FLAG_LIFO) !== 0;
   if (standsAtOnce(state, queue, group)) {
     if (wasm.jobReach(slot, first ? 1 : 0) === 0) return false;
-    group.head = slot;
+    stand(state, group, slot);
     wasm.queueMark(queue.address, state.core.priority(slot));
     announce(state, queue, 1);
     return true;
@@ -106,6 +108,11 @@ export function groupReach(state: EngineState, slot: Slot): boolean {
 function standsAtOnce(state: EngineState, queue: QueueEntry, group: Group): boolean {
   if (group.head !== 0 || (group.heap !== 0 && state.core.wasm.groupTop(group.heap) !== 0)) return false;
   return mayStartAt(queue, group) <= state.clock.now();
+}
+
+function stand(state: EngineState, group: Group, slot: Slot): void {
+  group.head = slot;
+  group.since = state.clock.now();
 }
 
 function openHeap({ core }: EngineState, group: Group): boolean {
@@ -136,7 +143,7 @@ function advance(state: EngineState, queue: QueueEntry, group: Group, first = fa
     if (at !== Number.POSITIVE_INFINITY) comeBack(state, queue, group, at - now);
     return;
   }
-  group.head = wasm.groupSurface(group.heap, first ? 1 : 0) >>> 0;
+  stand(state, group, wasm.groupSurface(group.heap, first ? 1 : 0) >>> 0);
   if (group.head === 0) comeBack(state, queue, group, RETRY_MS);
   else announce(state, queue, 1);
 }
@@ -183,7 +190,11 @@ function begin(state: EngineState, queue: QueueEntry, group: Group, slot: Slot):
   group.running++;
   const { rateLimit } = limitsOf(queue);
   if (rateLimit === undefined || rateLimit === null) return;
-  group.starts.push(state.core.time(slot, L.S_PROCESSED_ON));
+  const { core } = state;
+  // A thread looks at the clock before it claims, and may sleep in between: it began no earlier than it could have.
+  const startedOn = Math.max(core.time(slot, L.S_PROCESSED_ON), group.since);
+  core.setTime(slot, L.S_PROCESSED_ON, startedOn);
+  group.starts.push(startedOn);
   if (group.starts.length > rateLimit.max) group.starts.splice(0, group.starts.length - rateLimit.max);
 }
 

@@ -39,6 +39,15 @@ const ATTEMPTS_KEPT = 50;
 
 /** Takes one entry of a thread's outcome ring. Frees or keeps its block. A late one is counted and dropped. */
 export function settleEntry(state: EngineState, thread: number, entry: number): void {
+  state.breakers.isCounted = true;
+  try {
+    settle(state, thread, entry);
+  } finally {
+    state.breakers.isCounted = false;
+  }
+}
+
+function settle(state: EngineState, thread: number, entry: number): void {
   const { core } = state;
   const kind = core.field(entry, L.E_KIND);
   const low = core.field(entry, L.E_TICKET);

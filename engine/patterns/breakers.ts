@@ -1,6 +1,6 @@
 /**
- * Circuit breakers of Workers: one for each key, for all threads and connections of this engine. The engine decides by the outcomes that it
- * settles anyway, and stores the state where claimers read it (core-wasm/assembly/breaker.ts); nobody else changes it.
+ * Circuit breakers of Workers: one for each key, for all threads and connections of this engine. Failures in a row are counted in shared
+ * memory by whoever ends a run, and open the breaker there (core-wasm/assembly/breaker.ts); everything else is decided here.
  *
  * closed: failures are counted. open: nobody of that key claims, until the timeout is over. half-open: a few probes; enough successes
  * close it, one failure opens it for longer. What began before the last opening says nothing about the service as it is now.
@@ -35,7 +35,6 @@ export class Breaker {
   period = 0;
   readonly #state: EngineState;
   #raw: number = L.BREAKER_CLOSED;
-  #failures = 0;
   #successes = 0;
   #parts: Part[] = [];
   #timeoutMs: number;
@@ -55,9 +54,11 @@ export class Breaker {
   configure(settings: BreakerSettings): void {
     this.settings = settings;
     this.#state.core.setField(this.address, L.BR_CELLS, settings.halfOpenMax);
+    this.#state.core.wasm.breakerLimit(this.address, settings.threshold);
   }
 
   status(): BreakerStatus {
+    this.look();
     const isOpen = this.#raw === L.BREAKER_OPEN;
     return {
       key: this.key,
@@ -67,18 +68,23 @@ export class Breaker {
     };
   }
 
+  get #failures(): number {
+    return this.#state.core.field(this.address, L.BR_WORD) >>> L.BR_FAILURES_SHIFT;
+  }
+
   get isClosed(): boolean {
     return this.#raw === L.BREAKER_CLOSED;
   }
 
   // ---- outcomes ---------------------------------------------------------------------------------------------------------------
 
-  /** A run that began in `period` has ended; `wasProbe`: it was let through while half-open. */
-  over(end: RunEnd, period: number, wasProbe: boolean): void {
+  /** A run that began in `period` has ended. `wasProbe`: it was let through while half-open; `isCounted`: its thread has counted it. */
+  over(end: RunEnd, period: number, wasProbe: boolean, isCounted: boolean): void {
     if (period === this.period) {
       if (this.#raw === L.BREAKER_HALF_OPEN && wasProbe) this.#probed(end);
-      else if (this.#raw === L.BREAKER_CLOSED) this.#counted(end);
+      else if (this.#raw === L.BREAKER_CLOSED) this.#judge(end, isCounted);
     }
+    this.look();
     // Whoever found no free probe may find this one.
     if (wasProbe && this.#raw === L.BREAKER_HALF_OPEN) this.#wake(1);
   }
@@ -96,17 +102,24 @@ export class Breaker {
   }
 
   /** A lost run says something about its worker, not about what the worker calls. */
-  #counted(end: RunEnd): void {
+  #judge(end: RunEnd, isCounted: boolean): void {
     if (end !== 'success' && end !== 'failure') return;
-    this.#failures = end === 'success' ? 0 : this.#failures + 1;
-    const rate = this.settings.errorRate === undefined ? 0 : this.#rateWith(end);
-    const isTooMany = this.#failures >= this.settings.threshold;
-    const isTooOften = this.settings.errorRate !== undefined && rate >= this.settings.errorRate;
-    if (end === 'failure' && (isTooMany || isTooOften)) this.#trip(this.#timeoutMs);
+    if (!isCounted) this.#state.core.wasm.breakerReport(this.address, this.period, end === 'failure' ? 1 : 0);
+    const { errorRate } = this.settings;
+    if (errorRate === undefined) return;
+    const rate = this.#rateWith(end);
+    if (end === 'failure' && rate !== undefined && rate >= errorRate) this.#trip(this.#timeoutMs);
   }
 
-  /** The share of failures among the outcomes of the window, with this one; 0 while they are too few to say. */
-  #rateWith(end: 'success' | 'failure'): number {
+  /** A thread may have opened it. */
+  look(): void {
+    const { core } = this.#state;
+    const now = core.field(this.address, L.BR_WORD) & L.BR_STATE_MASK;
+    if (this.#raw === L.BREAKER_CLOSED && now === L.BREAKER_OPEN) this.#trip(this.#timeoutMs);
+  }
+
+  /** The share of failures among the outcomes of the window, with this one; undefined while they are too few to say. */
+  #rateWith(end: 'success' | 'failure'): number | undefined {
     const { window, minimum } = this.settings;
     const now = this.#state.clock.now();
     let part = this.#parts[this.#parts.length - 1];
@@ -123,7 +136,7 @@ export class Breaker {
       failures += one.failures;
       all += one.failures + one.successes;
     }
-    return all < minimum ? 0 : failures / all;
+    return all < minimum ? undefined : failures / all;
   }
 
   // ---- states -----------------------------------------------------------------------------------------------------------------
@@ -134,8 +147,8 @@ export class Breaker {
   }
 
   #trip(ms: number): void {
-    this.period++;
     const failures = this.#failures;
+    this.period++;
     this.#forget();
     this.#until = this.#state.clock.now() + ms;
     this.#enter(L.BREAKER_OPEN, 'breaker:open', { retryAfterMs: ms, failures });
@@ -152,8 +165,10 @@ export class Breaker {
   /** Closes it; what was counted in a row begins anew. The next opening lasts as long as one would have that came now. */
   close(): void {
     const wasClosed = this.#raw === L.BREAKER_CLOSED;
-    this.#failures = 0;
-    if (wasClosed) return;
+    if (wasClosed) {
+      this.#state.core.wasm.breakerSet(this.address, this.period, L.BREAKER_CLOSED);
+      return;
+    }
     this.#enter(L.BREAKER_CLOSED, 'breaker:closed', {});
     this.#wake(L.THREADS_MAX);
   }
@@ -166,7 +181,6 @@ export class Breaker {
   }
 
   #forget(): void {
-    this.#failures = 0;
     this.#successes = 0;
     this.#parts = [];
   }
@@ -175,7 +189,7 @@ export class Breaker {
     this.#cancelTimer?.();
     this.#cancelTimer = undefined;
     this.#raw = raw;
-    this.#state.core.wasm.breakerSet(this.address, raw);
+    this.#state.core.wasm.breakerSet(this.address, this.period, raw);
     for (const { name } of this.queues) tellQueue(this.#state, name, event, { key: this.key, ...args });
   }
 
@@ -197,6 +211,8 @@ const STATE_NAMES: Readonly<Record<number, string>> = {
 /** All breakers of an engine, and the runs that they have let through. */
 export class Breakers {
   readonly #byKey = new Map<string, Breaker>();
+  /** What is settled comes from another thread, which has counted it. */
+  isCounted = false;
   readonly #runs = new Map<Slot, { readonly breaker: Breaker; readonly period: number }>();
 
   /** Whether there is any: without one, runs cost nothing. */
@@ -243,7 +259,7 @@ export class Breakers {
     if (breaker === undefined) return;
     this.#runs.delete(slot);
     const wasProbe = state.core.wasm.probeReturn(breaker.address, slot) !== 0;
-    breaker.over(end, run?.period ?? breaker.period, wasProbe);
+    breaker.over(end, run?.period ?? breaker.period, wasProbe, this.isCounted);
   }
 
   stop(): void {

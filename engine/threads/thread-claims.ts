@@ -124,18 +124,32 @@ export class ThreadClaims implements ClaimSource {
     const { thread, queueAddress, breaker } = this.#options;
     const run = this.#free[this.#free.length - 1] ?? this.#slots.length;
     if (run === L.CLAIM_ENTRIES_MAX) return L.CLAIM_NO_OUTCOME_SPACE;
-    const slot = this.#view.core.wasm.claim(thread, queueAddress, run, now, breaker) >>> 0;
+    const { core } = this.#view;
+    const period = breaker === undefined ? 0 : Atomics.load(core.u32, (breaker + L.BR_PERIOD) >>> 2);
+    const slot = core.wasm.claim(thread, queueAddress, run, now, breaker) >>> 0;
     if (slot < L.CLAIM_CODES) return slot;
     if (run === this.#slots.length) this.#slots.push(slot);
     else {
       this.#free.pop();
       this.#slots[run] = slot;
     }
+    if (breaker !== undefined) this.#periods[run] = period;
     this.#lastRun = run;
     return slot;
   }
 
+  /** The period of the breaker in which the run was claimed. */
+  readonly #periods: number[] = [];
   #lastRun = 0;
+
+  /** The breaker hears of the end of a run before the engine does. */
+  #report(run: number, outcome: Outcome): void {
+    const { breaker } = this.#options;
+    if (breaker === undefined || (outcome.kind !== 'completed' && outcome.kind !== 'failed')) return;
+    const isFailure = outcome.kind === 'failed';
+    if (isFailure && !(outcome.counts ?? !outcome.unrecoverable)) return;
+    this.#view.core.wasm.breakerReport(breaker, this.#periods[run] as number, isFailure ? 1 : 0);
+  }
 
   #deliver(slot: Slot): void {
     const { core, payloads } = this.#view;
@@ -239,6 +253,7 @@ export class ThreadClaims implements ClaimSource {
 
   settle(run: number, outcome: Outcome): void {
     if (this.#isGone || this.#slots[run] === 0) return;
+    this.#report(run, outcome);
     if (!this.#publish(run, outcome)) {
       this.#kept.push({ run, outcome, until: this.#view.now() + this.#options.abortGraceMs });
       this.#setTimer(RETRY_KEPT_MS);

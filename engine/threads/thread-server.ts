@@ -406,7 +406,10 @@ export class ThreadServer {
       this.endRun(wasm.runOf(thread, run) >>> 0);
     }
     if (member.queue !== 0) wasm.permitsReap(member.queue, thread);
-    if (member.breaker !== undefined) wasm.probesReap(member.breaker.address, thread);
+    if (member.breaker !== undefined) {
+      wasm.probesReap(member.breaker.address, thread);
+      member.breaker.look();
+    }
     wasm.chunksReap(thread);
     wasm.threadFree(thread);
     state.rings.remove(member);

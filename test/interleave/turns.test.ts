@@ -21,7 +21,7 @@ describe('a breaker under every schedule', () => {
   test('half-open lets one probe run at a time, and loses none with a thread', () => {
     const world = new World(2);
     const breaker = world.direct.breakerCreate!(1) >>> 0;
-    world.direct.breakerSet!(breaker, L.BREAKER_HALF_OPEN);
+    world.direct.breakerSet!(breaker, 0, L.BREAKER_HALF_OPEN);
     const jobs = [world.ready(1), world.ready(2), world.ready(3)];
     let running = 0;
     const prober = function* (index: number): Program {
@@ -78,7 +78,7 @@ describe('a breaker under every schedule', () => {
     for (let i = 0; i < 4; i++) world.ready(i);
     let openedAt = Number.POSITIVE_INFINITY;
     const engine = function* (): Program {
-      yield call('breakerSet', breaker, L.BREAKER_OPEN);
+      yield call('breakerSet', breaker, 1, L.BREAKER_OPEN);
       openedAt = world.machine.time;
     };
     const claimer = function* (index: number): Program {
@@ -95,6 +95,62 @@ describe('a breaker under every schedule', () => {
       return [engine(), claimer(1), claimer(2)];
     };
     explore(world, 'open', programs, () => {});
+  });
+});
+
+describe('failures in a row', () => {
+  test('open it at once: no claim that begins after the last of them was counted succeeds', () => {
+    const world = new World(2);
+    const { direct, machine } = world;
+    const breaker = direct.breakerCreate!(1) >>> 0;
+    direct.breakerLimit!(breaker, 2);
+    for (let i = 0; i < 6; i++) world.ready(i);
+    let failures = 0;
+    let openedAt = Number.POSITIVE_INFINITY;
+    const failing = function* (index: number): Program {
+      for (let i = 0; i < 3; i++) {
+        const start = machine.time;
+        const slot = yield* claim(world, index, breaker);
+        if (slot < L.CLAIM_CODES) continue;
+        if (start >= openedAt) throw new Error('claimed after two failures');
+        yield call('breakerReport', breaker, 0, 1);
+        if (++failures === 2) openedAt = machine.time;
+        yield publish(world, index);
+      }
+    };
+    const programs = () => {
+      failures = 0;
+      openedAt = Number.POSITIVE_INFINITY;
+      return [failing(1), failing(2)];
+    };
+    explore(world, 'failures', programs, () => {
+      if (failures > 3) throw new Error(`${failures} calls: more than two and one in flight`);
+    });
+  });
+
+  test('of an earlier period count no more', () => {
+    const world = new World(2);
+    const { direct, machine } = world;
+    const breaker = direct.breakerCreate!(1) >>> 0;
+    direct.breakerLimit!(breaker, 1);
+    const engine = function* (): Program {
+      yield call('breakerSet', breaker, 1, L.BREAKER_OPEN);
+      yield call('breakerSet', breaker, 1, L.BREAKER_CLOSED);
+    };
+    const late = function* (): Program {
+      yield call('breakerReport', breaker, 0, 1);
+    };
+    explore(
+      world,
+      'periods',
+      () => [engine(), late(), late()],
+      (dead) => {
+        if (dead !== -1) return;
+        // What was counted before the opening has opened it; what comes after says nothing about the time after it.
+        const state = machine.u32[(breaker + L.BR_WORD) >>> 2]! & L.BR_STATE_MASK;
+        if (state !== L.BREAKER_CLOSED) throw new Error(`it is in state ${state}`);
+      },
+    );
   });
 });
 

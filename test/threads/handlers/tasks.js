@@ -12,6 +12,14 @@ const tasks = {
     return job.data;
   },
 
+  /** Calls a service that is up or down as a cell says; how often it was called. */
+  async service({ data: { up, calls } }) {
+    count(calls);
+    await new Promise((resolve) => setImmediate(resolve));
+    if (Atomics.load(board, up) === 0) throw new Error('the service is down');
+    return 'served';
+  },
+
   thread: () => threadId,
 
   /** What was loaded by `require` in this thread. */
