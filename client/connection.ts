@@ -140,8 +140,8 @@ export type Outcome =
     }
   /** Not an attempt: waits `delayMs`, then becomes ready at the tail of its priority (`RateLimitError`, `DelayedError`). */
   | { kind: 'delayed'; delayMs: number }
-  /** Not an attempt: back to the head of its priority at once (a closing worker). */
-  | { kind: 'released' }
+  /** Not an attempt: back to the head of its priority at once (a closing worker). `unused`: it has not even begun. */
+  | { kind: 'released'; unused?: boolean }
   /** The run was cancelled and the handler has ended by rejecting. */
   | { kind: 'cancelled'; error: ErrorRecord };
 
@@ -152,6 +152,8 @@ export type AbortReason = 'cancelled' | 'timeout' | 'closing' | 'failing' | 'rem
 export interface ClaimSink {
   /** A job claimed against granted credit. Never more than the credit outstanding. */
   deliver(job: ClaimedJob): void;
+  /** A batch claimed against one credit, of a source that was opened with `batch`. Not empty. */
+  deliverBatch(jobs: readonly ClaimedJob[]): void;
   /** The run should stop: abort its `signal`. The runner still settles it. */
   abort(ticket: number, reason: AbortReason, message: string): void;
   /** Nothing left that this source could claim now, after having delivered something. */
@@ -162,7 +164,7 @@ export interface ClaimSink {
 
 /** The stream of claimed jobs of one worker on one thread. */
 export interface ClaimSource {
-  /** That many more jobs may be delivered. Credit adds up; each delivery uses one. */
+  /** That many more jobs, or batches, may be delivered. Credit adds up; each delivery uses one. */
   grant(count: number): void;
   /** Takes back credit not used yet; resolves (with how much was taken back) when no claim is in progress any more. */
   revoke(): Promise<number>;
@@ -196,12 +198,22 @@ export interface BreakerStatus {
   readonly retryAfterMs: number;
 }
 
+/** How a Worker takes many jobs at once. Every member is set. */
+export interface BatchSettings {
+  readonly size: number;
+  readonly minSize: number;
+  /** Milliseconds after which fewer than `minSize` will do. */
+  readonly maxWait: number;
+  readonly groupAffinity: boolean;
+}
+
 export interface ClaimOptions {
   /** The name under which events show this worker. */
   readonly workerId: string;
   readonly abortGraceMs: number;
   readonly concurrency: number;
   readonly breaker?: BreakerSettings | undefined;
+  readonly batch?: BatchSettings | undefined;
 }
 
 /** A Worker whose handler is a file: the implementation runs it on its own threads. */
@@ -213,6 +225,7 @@ export interface ThreadWorkerSpec {
   readonly abortGraceMs: number;
   readonly recycle: { readonly jobs?: number; readonly heapMb?: number };
   readonly breaker?: BreakerSettings | undefined;
+  readonly batch?: BatchSettings | undefined;
   readonly events: ThreadWorkerEvents;
 }
 

@@ -66,6 +66,8 @@ export class Job<Data = any, Result = any, Name extends string = string> extends
   readonly timestamp: number;
   readonly #connection: Connection;
   #details: Details | undefined;
+  /** Of a job in a batch: its run, and what the handler has said of it. */
+  #run: { readonly signal: AbortSignal; failure?: { readonly error: unknown } } | undefined;
 
   /**
    * Made by the library.
@@ -152,6 +154,48 @@ export class Job<Data = any, Result = any, Name extends string = string> extends
   /** Why and when it entered the dead letter queue, and what its attempts died of. */
   get dlq(): { reason: DlqReason; enteredAt: number; attempts: { at: number; error: string }[] } | undefined {
     return this.#details?.dlq;
+  }
+
+  // ---- in a batch -------------------------------------------------------------------------------------------------------------
+
+  /**
+   * In the handler of a batch: aborts when this job alone should stop, since it was cancelled, removed, or took too long. The signal that
+   * the handler gets aborts when those of all its jobs have. Undefined elsewhere.
+   */
+  get signal(): AbortSignal | undefined {
+    return this.#run?.signal;
+  }
+
+  /**
+   * In the handler of a batch: this job has failed with that error, whatever the handler returns. It is retried by its own attempts and
+   * backoff, as if its handler had thrown.
+   *
+   * @throws ValidationError outside of a batch.
+   *
+   * @example
+   * new Worker('mails', async (jobs) => {
+   *   const answers = await sendAll(jobs.map((job) => job.data));
+   *   return answers.map((answer, i) => answer.ok || jobs[i].setAsFailed(new Error(answer.reason)));
+   * }, { batch: { size: 100 } });
+   */
+  setAsFailed(error: unknown): void {
+    if (this.#run === undefined) {
+      throw new ValidationError('setAsFailed is for jobs in the handler of a batch. Throw the error instead.', {
+        path: 'job',
+      });
+    }
+    this.#run.failure = { error };
+  }
+
+  /** For the runner. */
+  static inBatch(job: Job, run: { readonly signal: AbortSignal }): void {
+    const signal = { get: () => run.signal };
+    job.#run = Object.defineProperty({}, 'signal', signal) as { readonly signal: AbortSignal };
+  }
+
+  /** For the runner: what `setAsFailed` was told. */
+  static failureOf(job: Job): { readonly error: unknown } | undefined {
+    return job.#run?.failure;
   }
 
   // ---- asking -----------------------------------------------------------------------------------------------------------------

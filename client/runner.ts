@@ -14,6 +14,7 @@ import {
   JobRemovedError,
   TimeoutError,
   toErrorRecord,
+  UnrecoverableError,
 } from './errors.js';
 import { Job, jobOfClaim } from './job.js';
 import { outcomeOfFailure, type RunnerSettings } from './outcome.js';
@@ -23,6 +24,12 @@ export interface HandlerContext {
   /** Aborts when the run should stop: the job was cancelled or removed, took too long, or the worker closes. `reason` says which. */
   readonly signal: AbortSignal;
 }
+
+/** Takes many jobs at once, and gives their results in the same order. */
+export type BatchHandler<Data = any, Result = any, Name extends string = string> = (
+  jobs: readonly Job<Data, Result, Name>[],
+  context: HandlerContext,
+) => Promise<readonly Result[]> | readonly Result[];
 
 export type Handler<Data = any, Result = any, Name extends string = string> = (
   job: Job<Data, Result, Name>,
@@ -40,7 +47,8 @@ export interface RunnerHooks {
 
 export interface RunnerOptions {
   readonly connection: Connection;
-  readonly handler: Handler;
+  /** Of a Worker with `batch`: one that takes many jobs. */
+  readonly handler: Handler | BatchHandler;
   readonly concurrency: number;
   readonly settings?: RunnerSettings | undefined;
   readonly hooks?: RunnerHooks | undefined;
@@ -55,6 +63,8 @@ class Run implements HandlerContext {
   index: number;
   /** Its outcome has been told already: what the handler still says doesn't count. */
   isSettled = false;
+  /** The batch that it runs in. */
+  batch: Batch | undefined;
   abortReason: AbortReason | undefined;
   abortError: Error | undefined;
   #controller: AbortController | undefined;
@@ -80,6 +90,27 @@ class Run implements HandlerContext {
     this.abortReason = reason;
     this.abortError = error;
     this.#controller?.abort(error);
+    this.batch?.aborted(error);
+  }
+}
+
+/** Runs that share one call of a handler. Its signal aborts when all of theirs have. */
+class Batch implements HandlerContext {
+  readonly runs: readonly Run[];
+  #open: number;
+  readonly #controller = new AbortController();
+
+  constructor(runs: readonly Run[]) {
+    this.runs = runs;
+    this.#open = runs.length;
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  aborted(error: Error): void {
+    if (--this.#open === 0) this.#controller.abort(error);
   }
 }
 
@@ -106,7 +137,7 @@ export class Runner implements ClaimSink {
   /** May be exchanged, or changed, at any time. */
   hooks: RunnerHooks;
   readonly #connection: Connection;
-  readonly #handler: Handler;
+  readonly #handler: Handler | BatchHandler;
   readonly #settings: RunnerSettings;
   #source: ClaimSource | undefined;
   #concurrency: number;
@@ -116,6 +147,8 @@ export class Runner implements ClaimSink {
   /** Changes of the concurrency in progress: until they end, ended runs are not replaced. */
   #revoking = 0;
   readonly #runs: Run[] = [];
+  /** Calls of the handler that have not ended: runs, or batches. */
+  #calls = 0;
   #whenIdle: (() => void)[] = [];
 
   constructor({ connection, handler, concurrency, settings = {}, hooks = {} }: RunnerOptions) {
@@ -211,10 +244,11 @@ export class Runner implements ClaimSink {
     const job = jobOfClaim(this.#connection, claimed);
     const run = new Run(claimed, job, this.#runs.length);
     this.#runs.push(run);
+    this.#calls++;
     if (this.hooks.active !== undefined) this.hooks.active(job);
     let result: unknown;
     try {
-      result = this.#handler(job, run);
+      result = (this.#handler as Handler)(job, run);
     } catch (error) {
       this.#failed(run, error);
       return;
@@ -227,6 +261,44 @@ export class Runner implements ClaimSink {
       (value) => this.#completed(run, value),
       (error: unknown) => this.#failed(run, error),
     );
+  }
+
+  deliverBatch(claimed: readonly ClaimedJob[]): void {
+    this.#credit--;
+    const runs: Run[] = [];
+    for (const one of claimed) {
+      const job = jobOfClaim(this.#connection, one);
+      const run = new Run(one, job, this.#runs.length);
+      Job.inBatch(job, run);
+      this.#runs.push(run);
+      runs.push(run);
+    }
+    const batch = new Batch(runs);
+    for (const run of runs) run.batch = batch;
+    this.#calls++;
+    for (const { job } of runs) this.hooks.active?.(job);
+    void this.#runBatch(batch);
+  }
+
+  /** Every run of it ends by itself: with its result, or as a failure of its own. */
+  async #runBatch(batch: Batch): Promise<void> {
+    const jobs = batch.runs.map(({ job }) => job);
+    let results: readonly unknown[] | undefined;
+    let thrown: unknown;
+    try {
+      const answer: unknown = await (this.#handler as BatchHandler)(jobs, batch);
+      if (Array.isArray(answer) && answer.length === jobs.length) results = answer;
+      else thrown = new UnrecoverableError(wrongAnswer(answer, jobs.length));
+    } catch (error) {
+      thrown = error;
+    }
+    for (const [i, run] of batch.runs.entries()) {
+      const failure = Job.failureOf(run.job);
+      if (failure !== undefined) this.#failed(run, failure.error, false);
+      else if (results === undefined) this.#failed(run, thrown, false);
+      else this.#completed(run, results[i], false);
+    }
+    this.#callEnded();
   }
 
   abort(ticket: number, reason: AbortReason, message: string): void {
@@ -247,7 +319,7 @@ export class Runner implements ClaimSink {
   // ---- the end of a run -----------------------------------------------------------------------------------------------------
 
   /** A completion counts even after an abort: the work is done. */
-  #completed(run: Run, result: unknown): void {
+  #completed(run: Run, result: unknown, isCall = true): void {
     if (run.index === -1) return; // a thenable that calls back twice
     if (!run.isSettled) {
       run.isSettled = true;
@@ -257,13 +329,13 @@ export class Runner implements ClaimSink {
         this.#onceDurable(() => this.hooks.completed?.(run.job, result));
       }
     }
-    this.#ended(run);
+    this.#ended(run, isCall);
   }
 
-  #failed(run: Run, thrown: unknown): void {
+  #failed(run: Run, thrown: unknown, isCall = true): void {
     if (run.index === -1) return;
     if (run.isSettled) {
-      this.#ended(run);
+      this.#ended(run, isCall);
       return;
     }
     let outcome: Outcome | Promise<Outcome>;
@@ -273,11 +345,11 @@ export class Runner implements ClaimSink {
       this.#report(error as Error);
       outcome = { kind: 'failed', error: toErrorRecord(thrown), unrecoverable: false };
     }
-    if (outcome instanceof Promise) outcome.then((decided) => this.#settleFailure(run, decided, thrown));
-    else this.#settleFailure(run, outcome, thrown);
+    if (outcome instanceof Promise) outcome.then((decided) => this.#settleFailure(run, decided, thrown, isCall));
+    else this.#settleFailure(run, outcome, thrown, isCall);
   }
 
-  #settleFailure(run: Run, outcome: Outcome, thrown: unknown): void {
+  #settleFailure(run: Run, outcome: Outcome, thrown: unknown, isCall: boolean): void {
     if (!run.isSettled) {
       run.isSettled = true;
       this.#tell(run, outcome);
@@ -295,7 +367,7 @@ export class Runner implements ClaimSink {
         );
       }
     }
-    this.#ended(run);
+    this.#ended(run, isCall);
   }
 
   /** Nobody hears of an end that a crash could undo. */
@@ -313,7 +385,7 @@ export class Runner implements ClaimSink {
     }
   }
 
-  #ended(run: Run): void {
+  #ended(run: Run, isCall: boolean): void {
     const last = this.#runs.pop() as Run;
     if (last !== run) {
       this.#runs[run.index] = last;
@@ -325,6 +397,11 @@ export class Runner implements ClaimSink {
       this.#whenIdle = [];
       for (const wake of waiters) wake();
     }
+    if (isCall) this.#callEnded();
+  }
+
+  #callEnded(): void {
+    this.#calls--;
     this.#topUp();
   }
 
@@ -332,7 +409,7 @@ export class Runner implements ClaimSink {
 
   #topUp(): void {
     if (this.#source === undefined || this.#isPaused || this.#isEnded || this.#revoking > 0) return;
-    const count = this.#concurrency - this.#runs.length - this.#credit;
+    const count = this.#concurrency - this.#calls - this.#credit;
     if (count <= 0) return;
     this.#credit += count;
     try {
@@ -358,6 +435,11 @@ export class Runner implements ClaimSink {
     if (this.hooks.error !== undefined) this.hooks.error(error);
     else reportWarning('A worker met an error', 'FLASHQ_WORKER_ERROR', error);
   }
+}
+
+function wrongAnswer(answer: unknown, count: number): string {
+  const got = Array.isArray(answer) ? `an array of ${answer.length}` : String(answer);
+  return `The handler of a batch of ${count} jobs must return an array of ${count} results, in order, but returned ${got}`;
 }
 
 export interface CloseHow {

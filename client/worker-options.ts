@@ -12,7 +12,7 @@ import {
   INT32_MAX,
   refuse,
 } from './checks.js';
-import type { BreakerSettings } from './connection.js';
+import type { BatchSettings, BreakerSettings } from './connection.js';
 import type { ConnectionInput } from './default-connection.js';
 import { ValidationError } from './errors.js';
 import type { RunnerSettings } from './outcome.js';
@@ -37,6 +37,22 @@ export interface WorkerOptions {
   readonly limiter?: { readonly max: number; readonly duration: number } | undefined;
   /** Stops claiming while what the handler calls is out of order. */
   readonly circuitBreaker?: CircuitBreakerOptions | undefined;
+  /** Hands many jobs to the handler at once; it gets an array of jobs and returns an array of results. */
+  readonly batch?: BatchOptions | undefined;
+}
+
+/** Limits count jobs and shorten batches; `concurrency` counts batches. Jobs stay waiting until a batch of theirs begins. */
+export interface BatchOptions {
+  /** Jobs in a batch at most: 10,000 for functions, 500 for files. */
+  readonly size: number;
+  /** Waits until there are so many. Default 1; with a `maxWait`, `size`. */
+  readonly minSize?: number | undefined;
+  /** Milliseconds after which fewer will do. Needed for a `minSize` above 1. */
+  readonly maxWait?: number | undefined;
+  /** The same as `maxWait`. */
+  readonly timeout?: number | undefined;
+  /** All jobs of a batch are of one group. Default false. */
+  readonly groupAffinity?: boolean | undefined;
 }
 
 /**
@@ -104,8 +120,9 @@ const WORKER_OPTIONS: KnownNames = {
     'recycle',
     'limiter',
     'circuitBreaker',
+    'batch',
   ],
-  later: ['batch', 'lockDuration', 'name'],
+  later: ['lockDuration', 'name'],
   elsewhere: {
     lockRenewTime: 'leases are renewed by themselves. Leave it out.',
     stalledInterval: STALLED,
@@ -140,6 +157,7 @@ export interface CheckedWorkerOptions {
   readonly recycle: { readonly jobs?: number; readonly heapMb?: number };
   readonly limiter: { readonly max: number; readonly duration: number } | undefined;
   readonly breaker: BreakerSettings | undefined;
+  readonly batch: BatchSettings | undefined;
 }
 
 export function checkConcurrency(value: unknown, path: string): number {
@@ -231,6 +249,43 @@ function checkBreaker(value: unknown, isFile: boolean): BreakerSettings {
   };
 }
 
+const BATCH_NAMES: KnownNames = {
+  known: ['size', 'minSize', 'maxWait', 'timeout', 'groupAffinity'],
+  elsewhere: { affinity: 'it is called groupAffinity here.' },
+};
+/** A thread holds a run in its claim table, and room in its ring, for each job. */
+const BATCH_MAX_FILE = 500;
+const BATCH_MAX = 10_000;
+
+function checkBatch(value: unknown, isFile: boolean): BatchSettings {
+  const path = 'opts.batch';
+  const given = checkObject(value, path);
+  checkOptionNames(given, path, BATCH_NAMES);
+  const size = checkInteger(given.size, `${path}.size`, 1, isFile ? BATCH_MAX_FILE : BATCH_MAX);
+  if (given.maxWait !== undefined && given.timeout !== undefined) {
+    throw new ValidationError(`${path}.maxWait and ${path}.timeout are the same option: give one of them.`, {
+      path: `${path}.timeout`,
+    });
+  }
+  const wait = given.maxWait ?? given.timeout;
+  const maxWait = wait === undefined ? undefined : checkDuration(wait, `${path}.maxWait`);
+  const standard = maxWait === undefined ? 1 : size;
+  const minSize = given.minSize === undefined ? standard : checkInteger(given.minSize, `${path}.minSize`, 1, size);
+  if (minSize > 1 && maxWait === undefined)
+    refuse(
+      `${path}.maxWait`,
+      `be set for a minSize of ${minSize}: with fewer jobs than that, none would ever run`,
+      wait,
+    );
+  const affinity = given.groupAffinity;
+  return {
+    size,
+    minSize,
+    maxWait: maxWait ?? 0,
+    groupAffinity: affinity === undefined ? false : checkBoolean(affinity, `${path}.groupAffinity`),
+  };
+}
+
 /** Options that would do nothing for this kind of handler. */
 function refuseUseless(opts: WorkerOptions, isFile: boolean): void {
   const useless = isFile ? (['settings'] as const) : (['threads', 'recycle'] as const);
@@ -247,7 +302,7 @@ function refuseUseless(opts: WorkerOptions, isFile: boolean): void {
 export function checkWorkerOptions(opts: WorkerOptions, isFile: boolean): CheckedWorkerOptions {
   checkOptionNames(checkObject(opts, 'opts'), 'opts', WORKER_OPTIONS);
   refuseUseless(opts, isFile);
-  const { concurrency, threads, abortGrace, autorun, settings, recycle, limiter, circuitBreaker } = opts;
+  const { concurrency, threads, abortGrace, autorun, settings, recycle, limiter, circuitBreaker, batch } = opts;
   const runs = concurrency === undefined ? undefined : checkConcurrency(concurrency, 'opts.concurrency');
   return {
     concurrency: runs ?? (isFile ? undefined : WORKER_DEFAULTS.concurrency),
@@ -261,5 +316,6 @@ export function checkWorkerOptions(opts: WorkerOptions, isFile: boolean): Checke
     recycle: recycle === undefined ? {} : checkRecycle(recycle),
     limiter: limiter === undefined ? undefined : checkRateLimit(limiter, 'opts.limiter'),
     breaker: circuitBreaker === undefined ? undefined : checkBreaker(circuitBreaker, isFile),
+    batch: batch === undefined ? undefined : checkBatch(batch, isFile),
   };
 }

@@ -15,9 +15,10 @@ import { UnrecoverableError, ValidationError } from './errors.js';
 import { defaultThreads, handlerFile } from './handler-file.js';
 import { type Job, jobOfSnapshot } from './job.js';
 import { type JobReference, normaliseRef } from './options.js';
-import { type CloseHow, closeRunner, type Handler, Runner } from './runner.js';
+import { type BatchHandler, type CloseHow, closeRunner, type Handler, Runner } from './runner.js';
 import type { TypedHandlers } from './typed.js';
 import {
+  type BatchOptions,
   type CheckedWorkerOptions,
   type CloseOptions,
   checkConcurrency,
@@ -73,6 +74,8 @@ const ON_TIMEOUT = ['requeue', 'wait', 'fail'] as const;
  * `{ signal }`; what it returns is the result, what it throws fails the attempt (`UnrecoverableError`: for good; `RateLimitError`,
  * `DelayedError`: not an attempt, runs again later).
  *
+ * With `batch` the handler gets an array of jobs and returns an array of results; see `job.setAsFailed`.
+ *
  * A Worker starts by itself, keeps the process alive until it is closed, and reports what goes wrong as the event `error`.
  *
  * @example
@@ -88,7 +91,7 @@ export class Worker<Data = any, Result = any, Name extends string = string> exte
   readonly id: string;
   readonly #link: ConnectionLink;
   readonly #options: CheckedWorkerOptions;
-  readonly #handler: Handler | undefined;
+  readonly #handler: Handler | BatchHandler | undefined;
   readonly #file: string | undefined;
   #concurrency: number | undefined;
   #runner: Runner | undefined;
@@ -104,13 +107,27 @@ export class Worker<Data = any, Result = any, Name extends string = string> exte
    * @param handler A function, or the path or URL of a file whose default export is one.
    * @throws ValidationError also for a file that isn't there.
    */
-  constructor(queueName: string, handler: Handler<Data, Result, Name> | string | URL, opts: WorkerOptions = {}) {
+  constructor(
+    queueName: string,
+    handler: BatchHandler<Data, Result, Name> | string | URL,
+    opts: WorkerOptions & { readonly batch: BatchOptions },
+  );
+  constructor(
+    queueName: string,
+    handler: Handler<Data, Result, Name> | string | URL,
+    opts?: WorkerOptions, // without `batch` for functions; wrappers hand on what they get
+  );
+  constructor(
+    queueName: string,
+    handler: Handler<Data, Result, Name> | BatchHandler<Data, Result, Name> | string | URL,
+    opts: WorkerOptions = {},
+  ) {
     super(EVENTS);
     this.queueName = checkQueueName(queueName);
     const isFile = typeof handler === 'string' || handler instanceof URL;
     if (!isFile && typeof handler !== 'function') refuse('handler', 'be a function, a path or a URL', handler);
     this.#options = checkWorkerOptions(opts, isFile);
-    this.#handler = isFile ? undefined : (handler as unknown as Handler);
+    this.#handler = isFile ? undefined : (handler as unknown as Handler | BatchHandler);
     this.#file = isFile ? handlerFile(handler) : undefined;
     this.#concurrency = this.#options.concurrency;
     this.id = `${this.queueName}:${++workers}`;
@@ -128,11 +145,16 @@ export class Worker<Data = any, Result = any, Name extends string = string> exte
   static typed<Jobs extends object>(
     queueName: string,
     handlers: TypedHandlers<Jobs>,
-    opts: WorkerOptions = {},
+    opts: WorkerOptions & { readonly batch?: undefined } = {},
   ): Worker {
     const byName = checkObject(handlers, 'handlers') as Record<string, Handler>;
     for (const name of Object.keys(byName)) {
       if (typeof byName[name] !== 'function') refuse(`handlers.${name}`, 'be a function', byName[name]);
+    }
+    if ((opts as WorkerOptions).batch !== undefined) {
+      throw new ValidationError('opts.batch: one handler takes the jobs of a batch. Use new Worker.', {
+        path: 'opts.batch',
+      });
     }
     const table = new Map(Object.entries(byName));
     const dispatch: Handler = (job, context) => {
@@ -183,7 +205,7 @@ export class Worker<Data = any, Result = any, Name extends string = string> exte
     const connection = await this.#link.ready();
     this.#leave = connection.adopt(this);
     if (this.#options.limiter !== undefined) await this.#limit(connection, this.#options.limiter);
-    if (this.#file === undefined) await this.#startHere(connection, this.#handler as Handler);
+    if (this.#file === undefined) await this.#startHere(connection, this.#handler as Handler | BatchHandler);
     else await this.#startThreads(connection, this.#file);
     if (this.#closing === undefined) this.fire('ready');
   }
@@ -201,20 +223,20 @@ export class Worker<Data = any, Result = any, Name extends string = string> exte
     await connection.configure(this.queueName, { rateLimit: limiter });
   }
 
-  async #startHere(connection: Connection, handler: Handler): Promise<void> {
+  async #startHere(connection: Connection, handler: Handler | BatchHandler): Promise<void> {
     const concurrency = this.concurrency;
     const runner = new Runner({ connection, handler, concurrency, settings: this.#options.settings });
     this.#runner = runner;
     this.#hook(runner);
-    const { abortGraceMs, breaker } = this.#options;
-    const opts = { workerId: this.id, abortGraceMs, concurrency, breaker };
+    const { abortGraceMs, breaker, batch } = this.#options;
+    const opts = { workerId: this.id, abortGraceMs, concurrency, breaker, batch };
     const source = await connection.openClaims(this.queueName, opts, runner);
     if (this.#isPaused) await runner.pause();
     runner.start(source);
   }
 
   async #startThreads(connection: Connection, file: string): Promise<void> {
-    const { threads = defaultThreads(), abortGraceMs, recycle, breaker } = this.#options;
+    const { threads = defaultThreads(), abortGraceMs, recycle, breaker, batch } = this.#options;
     const concurrency = this.#concurrency ?? threads;
     this.#concurrency = concurrency;
     if (concurrency < threads) {
@@ -234,7 +256,7 @@ export class Worker<Data = any, Result = any, Name extends string = string> exte
       error: (error) => this.#failed(error),
       isHeard: (event) => this.listenerCount(event) > 0,
     };
-    const spec = { queue: this.queueName, file, concurrency, threads, abortGraceMs, recycle, breaker, events };
+    const spec = { queue: this.queueName, file, concurrency, threads, abortGraceMs, recycle, breaker, batch, events };
     const link = await connection.openThreads(spec);
     this.#threads = link;
     if (this.#concurrency !== concurrency) link.setConcurrency(this.#concurrency);

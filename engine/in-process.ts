@@ -9,7 +9,7 @@ import { visibleState } from './jobs/records.js';
 import { mustResolve, visibleSlot } from './jobs/references.js';
 import { awaitAdded, awaitJobs } from './jobs/waiting.js';
 import { LocalClaims, type LocalRuns } from './local-claims.js';
-import { configureQueue, pauseQueue } from './queue-control.js';
+import { configureQueue, openBatches, pauseQueue } from './queue-control.js';
 import type { QueueEntry } from './queues.js';
 import { announce, type EngineState } from './state.js';
 import { openThreadWorker } from './threads/thread-pool.js';
@@ -258,7 +258,10 @@ export class InProcessConnection implements C.Connection {
   }
 
   async openClaims(queue: string, opts: C.ClaimOptions, sink: C.ClaimSink): Promise<C.ClaimSource> {
-    return new LocalClaims(this.state, this.#queue(queue), this.#runs, opts, sink);
+    const entry = this.#queue(queue);
+    const claims = new LocalClaims(this.state, entry, this.#runs, opts, sink);
+    if (opts.batch !== undefined) await openBatches(this.state, entry, claims, opts.batch);
+    return claims;
   }
 
   async openThreads(spec: C.ThreadWorkerSpec): Promise<C.ThreadWorkerLink> {

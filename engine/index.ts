@@ -58,10 +58,10 @@ export {
   type WaitOptions,
 } from '../client/queue.js';
 export { QueueEvents } from '../client/queue-events.js';
-export type { Handler, HandlerContext } from '../client/runner.js';
+export type { BatchHandler, Handler, HandlerContext } from '../client/runner.js';
 export type { TypedHandlers, TypedQueue } from '../client/typed.js';
 export { Worker, type WorkerEvents } from '../client/worker.js';
-export type { CircuitBreakerOptions, CloseOptions, WorkerOptions } from '../client/worker-options.js';
+export type { BatchOptions, CircuitBreakerOptions, CloseOptions, WorkerOptions } from '../client/worker-options.js';
 export type { AttachedEngine } from './attached-engine.js';
 export { Engine, type EngineStats } from './engine.js';
 export type { Durability, EngineOptions } from './options.js';

@@ -3,17 +3,28 @@
  * Delivery happens in a microtask after something became ready, in turns: after `TURN_JOBS` deliveries the event loop gets a turn, so
  * that handlers that never really wait cannot starve timers and sockets.
  */
-import type { AbortReason, ClaimOptions, ClaimSink, ClaimSource, Outcome } from '../client/connection.js';
+import type {
+  AbortReason,
+  BatchSettings,
+  ClaimedJob,
+  ClaimOptions,
+  ClaimSink,
+  ClaimSource,
+  Outcome,
+} from '../client/connection.js';
 import { L, type Slot } from './core/index.js';
 import { claimedJob } from './jobs/claimed.js';
 import { GROUPED } from './jobs/flags.js';
 import { groupStarted } from './jobs/groups.js';
 import { armTimeout, settleLocal } from './jobs/settle.js';
 import type { Breaker } from './patterns/breakers.js';
+import { closeBatches } from './queue-control.js';
 import type { QueueEntry, ReadyListener } from './queues.js';
 import { type EngineState, flagsOf, type RunOwner, tell } from './state.js';
 
 const TURN_JOBS = 256;
+/** Of a job that turned out to belong into another batch. */
+const UNUSED: Outcome = { kind: 'released', unused: true };
 
 interface Run {
   slot: Slot;
@@ -81,6 +92,9 @@ export class LocalClaims implements ClaimSource, ReadyListener {
   readonly #runs: LocalRuns;
   readonly #area: number;
   readonly #breaker: Breaker | undefined;
+  readonly #batch: BatchSettings | undefined;
+  /** Since when there were jobs, but fewer than a batch needs. */
+  #fewSince: number | undefined;
   #credit = 0;
   #scheduled = false;
   #turn = 0;
@@ -96,6 +110,7 @@ export class LocalClaims implements ClaimSource, ReadyListener {
     this.sink = sink;
     this.abortGraceMs = opts.abortGraceMs;
     this.#breaker = opts.breaker === undefined ? undefined : state.breakers.use(state, queue, opts.breaker);
+    this.#batch = opts.batch;
     queue.local.add(this);
     state.keepAlive.acquire();
   }
@@ -126,20 +141,80 @@ export class LocalClaims implements ClaimSource, ReadyListener {
         this.#schedule();
         return;
       }
-      if (!this.#claimOne()) return;
+      if (!(this.#batch === undefined ? this.#deliverOne() : this.#deliverBatch(this.#batch))) return;
     }
   };
 
-  #claimOne(): boolean {
+  #deliverOne(): boolean {
+    const job = this.#claimOne();
+    if (job === undefined) return false;
+    this.#credit--;
+    this.sink.deliver(job);
+    return true;
+  }
+
+  #deliverBatch(batch: BatchSettings): boolean {
+    const state = this.#state;
+    if (!this.#hasEnough(batch)) return false;
+    const jobs: ClaimedJob[] = [];
+    let group: string | undefined;
+    while (jobs.length < batch.size) {
+      const job = this.#claimOne();
+      if (job === undefined) break;
+      if (batch.groupAffinity && jobs.length !== 0 && job.opts.group?.id !== group) {
+        const { low, high } = this.#take(job.ticket);
+        settleLocal(state, low, high, UNUSED);
+        break;
+      }
+      group = job.opts.group?.id;
+      jobs.push(job);
+    }
+    if (jobs.length === 0) return false;
+    this.#credit--;
+    this.sink.deliverBatch(jobs);
+    return true;
+  }
+
+  /** Whether a batch may begin; else it is tried again when one more job is ready, or the longest wait is over. */
+  #hasEnough({ minSize, maxWait }: BatchSettings): boolean {
+    const { core, clock } = this.#state;
+    const ready = core.ready(this.#queue.address);
+    const now = clock.now();
+    if (ready <= 0) {
+      this.#fewSince = undefined;
+      this.#nothing(L.CLAIM_EMPTY, now);
+      return false;
+    }
+    this.#fewSince ??= now;
+    if (ready < minSize && now - this.#fewSince < maxWait) {
+      this.#lookIn(this.#fewSince + maxWait - now);
+      return false;
+    }
+    this.#fewSince = undefined;
+    return true;
+  }
+
+  #lookIn(ms: number): void {
+    this.#cancelTimer?.();
+    this.#cancelTimer = this.#state.clock.setTimer(() => this.ready(), Math.max(1, Math.ceil(ms)));
+  }
+
+  #take(ticket: number): { low: number; high: number; slot: Slot } {
+    const { low, high, slot } = this.#runs.runs[ticket] as Run;
+    this.#runs.free(ticket);
+    if (slot !== 0) this.running--;
+    return { low, high, slot };
+  }
+
+  #claimOne(): ClaimedJob | undefined {
     const state = this.#state;
     const { core } = state;
     const now = state.clock.now();
     const slot = core.wasm.claim(L.ENGINE_THREAD, this.#queue.address, 0, now, this.#breaker?.address) >>> 0;
     if (slot < L.CLAIM_CODES) {
       this.#nothing(slot, now);
-      return false;
+      return undefined;
     }
-    this.#credit--;
     this.#turn++;
     this.#delivered = true;
     this.running++;
@@ -153,16 +228,13 @@ export class LocalClaims implements ClaimSource, ReadyListener {
     if ((flags & GROUPED) !== 0) groupStarted(state, slot);
     tell(state, slot, 'active', () => ({ prev: 'waiting' }));
     state.journal?.starts?.ofEngine(ticket, core.number(slot), core.field(slot, L.S_STARTED));
-    this.sink.deliver(claimedJob(core, state.payloads, this.#queue.name, slot, opts, ticket));
-    return true;
+    return claimedJob(core, state.payloads, this.#queue.name, slot, opts, ticket);
   }
 
   /** Whatever lets the queue go on calls `ready`; but for a rate limit it is only the time. */
   #nothing(code: number, now: number): void {
     if (code === L.CLAIM_RATE_LIMITED) {
-      const next = this.#state.core.wasm.rateNext(this.#queue.address, now);
-      this.#cancelTimer?.();
-      this.#cancelTimer = this.#state.clock.setTimer(() => this.ready(), Math.max(1, Math.ceil(next - now)));
+      this.#lookIn(this.#state.core.wasm.rateNext(this.#queue.address, now) - now);
     }
     if (code === L.CLAIM_EMPTY && this.#delivered) {
       this.#delivered = false;
@@ -177,9 +249,7 @@ export class LocalClaims implements ClaimSource, ReadyListener {
   }
 
   settle(ticket: number, outcome: Outcome): void {
-    const { slot, low, high } = this.#runs.runs[ticket] as Run;
-    this.#runs.free(ticket);
-    if (slot !== 0) this.running--;
+    const { slot, low, high } = this.#take(ticket);
     if (slot === 0 && this.#state.closed) return;
     settleLocal(this.#state, low, high, outcome);
   }
@@ -191,5 +261,6 @@ export class LocalClaims implements ClaimSource, ReadyListener {
     this.#state.keepAlive.release();
     this.#cancelTimer?.();
     this.#queue.local.delete(this);
+    if (this.#batch !== undefined) closeBatches(this.#state, this.#queue, this);
   }
 }

@@ -1,5 +1,5 @@
 /** What changes a whole queue and must wait until no claim that began before is still going on. */
-import type { QueueConfig } from '../client/connection.js';
+import type { BatchSettings, QueueConfig } from '../client/connection.js';
 import { EngineFullError, ValidationError } from '../client/errors.js';
 import { L } from './core/index.js';
 import { agingConfigured } from './jobs/aging.js';
@@ -68,6 +68,45 @@ function setRate(state: EngineState, queue: QueueEntry, limit: { max: number; du
     throw new EngineFullError({ limitBytes: state.limits.memoryBytes });
   const { rateLimit: _old, ...rest } = queue.config;
   queue.config = limit === null ? rest : { ...rest, rateLimit: limit };
+}
+
+/** Somebody claims this queue's jobs in batches. */
+export async function openBatches(
+  state: EngineState,
+  queue: QueueEntry,
+  batcher: object,
+  { size, groupAffinity }: BatchSettings,
+): Promise<void> {
+  queue.batchers.set(batcher, groupAffinity ? size : 1);
+  setWindow(queue);
+  if (queue.batchers.size === 1) await withoutClaims(state, queue, () => countReady(state, queue));
+}
+
+export function closeBatches(state: EngineState, queue: QueueEntry, batcher: object): void {
+  if (!queue.batchers.delete(batcher)) return;
+  setWindow(queue);
+  if (queue.batchers.size === 0) state.core.wasm.queueFlags(queue.address, 0, L.QUEUE_COUNTED);
+}
+
+/** A batch of one group needs them one behind the other. Those that stand in the heap already keep their turns. */
+function setWindow(queue: QueueEntry): void {
+  queue.groupWindow = Math.max(1, ...queue.batchers.values());
+}
+
+function countReady({ core }: EngineState, queue: QueueEntry): void {
+  let ready = 0;
+  for (let slot = core.listHead(queue.address, L.STATE_WAITING); slot !== 0; slot = core.field(slot, L.S_NEXT)) {
+    const isHeld = (core.field(slot, L.S_FLAGS) & L.FLAG_UNREACHED) !== 0;
+    if (core.state(slot) === L.STATE_WAITING && !isHeld && core.field(slot, L.S_HEAP) === 0) ready++;
+  }
+  core.wasm.queueCount(queue.address, 1, ready);
+}
+
+/** A thread has died that may have claimed a job and not counted it. */
+export async function recount(state: EngineState, queue: QueueEntry): Promise<void> {
+  await withoutClaims(state, queue, () => {
+    if (queue.batchers.size !== 0) countReady(state, queue);
+  });
 }
 
 function setGroups(state: EngineState, queue: QueueEntry, groups: QueueConfig['groups'] | null): void {

@@ -17,6 +17,10 @@ export interface QueueEntry {
   readonly local: Set<ReadyListener>;
   /** Those of which a job waits or runs, by their id. */
   readonly groups: Map<string, Group>;
+  /** How many jobs of one group stand in the heap one behind the other. */
+  groupWindow: number;
+  /** Who claims in batches, and how many jobs of one group each wants in one. */
+  readonly batchers: Map<object, number>;
   config: QueueConfig;
   paused: boolean;
   /** A job with a custom id has been admitted: references may be one. */
@@ -66,6 +70,8 @@ export class QueueTable {
       address,
       local: new Set(),
       groups: new Map(),
+      groupWindow: 1,
+      batchers: new Map(),
       config: {},
       paused: false,
       customIds: false,

@@ -138,6 +138,7 @@ export function tellQueue(state: EngineState, queue: string, event: string, args
 export function announce(state: EngineState, queue: QueueEntry, count: number): void {
   for (const listener of queue.local) listener.ready();
   // A thread that is woken and may not claim passes the call on to nobody.
-  if (state.breakers.isUsed && state.breakers.holdsBack(queue)) count = L.THREADS_MAX;
+  const mayDecline = queue.batchers.size !== 0 || (state.breakers.isUsed && state.breakers.holdsBack(queue));
+  if (mayDecline) count = L.THREADS_MAX;
   if (state.core.wasm.wakeQueue(queue.address, count) !== 0) state.rings.watchWoken(queue.address);
 }

@@ -298,6 +298,12 @@ export class Core {
     return this.u32[this.#list(queue, state) + 2] as number;
   }
 
+  /** How many jobs can be claimed, of a queue that counts them. */
+  ready(queue: QueueAddress): number {
+    const counted = Atomics.load(this.i32, (queue + L.Q_READY) >>> 2);
+    return counted > 0 || this.wasm.heapMayHave(queue) === 0 ? counted : 1; // a claim will tell
+  }
+
   // ---- claims -----------------------------------------------------------------------------------------------------------
 
   /** The claim entry `run` of a thread: the low and high half of a run's ticket. */

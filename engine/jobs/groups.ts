@@ -1,11 +1,13 @@
 /**
  * Groups: jobs of one `group.id` take turns with those of the others. A group waits in a heap of its own, and at most one of its jobs, the
- * first by priority and order, stands in the queue's heap. When that one is claimed the group's next comes to the tail of its priority:
- * so the highest priority among all groups is first, and groups of one priority take turns. A group at its limit has none there.
+ * first by priority and order, stands in the queue's heap (a few, while somebody claims batches of one group). When it is claimed the
+ * group's next comes to the tail of its priority: so the highest priority among all groups is first, and groups of one priority take
+ * turns. A group at its limit has none there.
  *
- * Limits: a job stands in the queue's heap only if it may start at any moment from then on. `running` and the one that stands there are
+ * Limits: a job stands in the queue's heap only if it may start at any moment from then on. `running` and those that stand there are
  * never more than the group's concurrency. And at most `max` starts lie in any window: those that began within `duration` before the
- * moment at which a job came to stand there, and it, are at most so many; whatever window its start falls into holds no others.
+ * moment at which a job came to stand there, and those that stand there, are at most so many; no window that a later start falls into
+ * holds others.
  */
 import type { GroupsConfig } from '../../client/connection.js';
 import { L, type Slot } from '../core/index.js';
@@ -20,9 +22,9 @@ export interface Group {
   readonly id: string;
   /** Where its jobs wait; 0 while none ever had to. */
   heap: number;
-  /** The job that stands in the queue's heap, and has not been heard of as claimed; 0 = none. */
-  head: Slot;
-  /** Since when. */
+  /** The jobs that stand in the queue's heap, and have not been heard of as claimed. */
+  stands: Slot[];
+  /** When the last of them came there. */
   since: number;
   running: number;
   /** Times of its last starts, while there is a rate limit. */
@@ -45,7 +47,7 @@ function groupOf(state: EngineState, queue: QueueEntry, slot: Slot): Group {
   if (group === undefined) {
     // Threads tell of starts as soon as there are groups: it is then that the next one's turn comes.
     if (queue.groups.size === 0) state.queues.setThreadsReport(queue, queue.groups, true);
-    group = { id, heap: 0, head: 0, since: 0, running: 0, starts: [], cancelTimer: undefined };
+    group = { id, heap: 0, stands: [], since: 0, running: 0, starts: [], cancelTimer: undefined };
     queue.groups.set(id, group);
   }
   return group;
@@ -55,12 +57,15 @@ function limitsOf(queue: QueueEntry): GroupsConfig {
   return queue.config.groups ?? {};
 }
 
-/** When the group may start its next job: now or before, later, or when one of its runs has ended (infinity). */
-function mayStartAt(queue: QueueEntry, group: Group): number {
+/** When one more job may come to stand in the queue's heap: now or before, later, or when something has ended or begun (infinity). */
+function mayStandAt(queue: QueueEntry, group: Group): number {
   const { concurrency, rateLimit } = limitsOf(queue);
-  if (typeof concurrency === 'number' && group.running >= concurrency) return Number.POSITIVE_INFINITY;
-  if (rateLimit === undefined || rateLimit === null) return 0;
-  const before = group.starts[group.starts.length - rateLimit.max];
+  const { running, stands, starts } = group;
+  if (concurrency !== undefined && running + stands.length >= concurrency) return Number.POSITIVE_INFINITY;
+  if (rateLimit === undefined) return 0;
+  const free = rateLimit.max - stands.length;
+  if (free <= 0) return Number.POSITIVE_INFINITY;
+  const before = starts[starts.length - free];
   return before === undefined ? 0 : before + rateLimit.duration;
 }
 
@@ -106,12 +111,12 @@ export function groupReach(state: EngineState, slot: Slot): boolean {
 
 /** Nobody of the group waits, and it may start one. */
 function standsAtOnce(state: EngineState, queue: QueueEntry, group: Group): boolean {
-  if (group.head !== 0 || (group.heap !== 0 && state.core.wasm.groupTop(group.heap) !== 0)) return false;
-  return mayStartAt(queue, group) <= state.clock.now();
+  if (group.stands.length !== 0 || (group.heap !== 0 && state.core.wasm.groupTop(group.heap) !== 0)) return false;
+  return mayStandAt(queue, group) <= state.clock.now();
 }
 
 function stand(state: EngineState, group: Group, slot: Slot): void {
-  group.head = slot;
+  group.stands.push(slot);
   group.since = state.clock.now();
 }
 
@@ -120,32 +125,38 @@ function openHeap({ core }: EngineState, group: Group): boolean {
   return group.heap !== 0;
 }
 
-/** A job that goes before the one that stands in the queue's heap is to take its place: that one goes back, unless it was claimed. */
+/** A job that goes before those that stand in the queue's heap is to take their place: they go back, unless they were claimed. */
 function makeWay({ core }: EngineState, group: Group, priority: number, first: boolean): void {
-  if (group.head === 0) return;
-  const by = priority - core.priority(group.head);
-  if (by < 0 || (by === 0 && !first)) return;
-  if (core.wasm.groupSink(group.head, group.heap) !== 0) group.head = 0;
+  for (let i = group.stands.length - 1; i >= 0; i--) {
+    const slot = group.stands[i] as Slot;
+    const by = priority - core.priority(slot);
+    if (by < 0 || (by === 0 && !first)) return;
+    if (core.wasm.groupSink(slot, group.heap) !== 0) group.stands.splice(i, 1);
+  }
 }
 
-/** Lets the group's next job into the queue's heap, if it may start. `first`: to the head of its priority. */
+/** Lets the group's next jobs into the queue's heap, as many as may start. `first`: to the head of their priority. */
 function advance(state: EngineState, queue: QueueEntry, group: Group, first = false): void {
-  if (group.head !== 0) return;
+  if (group.stands.length !== 0) return;
   const { wasm } = state.core;
-  const top = group.heap === 0 ? 0 : wasm.groupTop(group.heap) >>> 0;
-  if (top === 0) {
-    leaveIfIdle(state, queue, group);
-    return;
-  }
   const now = state.clock.now();
-  const at = mayStartAt(queue, group);
-  if (at > now) {
-    if (at !== Number.POSITIVE_INFINITY) comeBack(state, queue, group, at - now);
-    return;
+  while (group.stands.length < queue.groupWindow) {
+    const top = group.heap === 0 ? 0 : wasm.groupTop(group.heap) >>> 0;
+    if (top === 0) break;
+    const at = mayStandAt(queue, group);
+    if (at > now) {
+      if (group.stands.length === 0 && at !== Number.POSITIVE_INFINITY) comeBack(state, queue, group, at - now);
+      break;
+    }
+    const slot = wasm.groupSurface(group.heap, first ? 1 : 0) >>> 0;
+    if (slot === 0) {
+      comeBack(state, queue, group, RETRY_MS);
+      break;
+    }
+    stand(state, group, slot);
   }
-  stand(state, group, wasm.groupSurface(group.heap, first ? 1 : 0) >>> 0);
-  if (group.head === 0) comeBack(state, queue, group, RETRY_MS);
-  else announce(state, queue, 1);
+  if (group.stands.length !== 0) announce(state, queue, group.stands.length);
+  else leaveIfIdle(state, queue, group);
 }
 
 function comeBack(state: EngineState, queue: QueueEntry, group: Group, ms: number): void {
@@ -161,7 +172,7 @@ function comeBack(state: EngineState, queue: QueueEntry, group: Group, ms: numbe
 
 /** A group of which there is nothing left to know goes. */
 function leaveIfIdle(state: EngineState, queue: QueueEntry, group: Group): void {
-  if (group.running > 0) return;
+  if (group.running > 0 || (group.heap !== 0 && state.core.wasm.groupTop(group.heap) !== 0)) return;
   const duration = limitsOf(queue).rateLimit?.duration ?? 0;
   const left = (group.starts[group.starts.length - 1] ?? Number.NEGATIVE_INFINITY) + duration - state.clock.now();
   if (left > 0) {
@@ -180,22 +191,38 @@ function leaveIfIdle(state: EngineState, queue: QueueEntry, group: Group): void 
 export function groupStarted(state: EngineState, slot: Slot): void {
   const queue = queueOf(state, slot);
   const group = groupOf(state, queue, slot);
-  if (group.head !== slot) return;
-  begin(state, queue, group, slot);
-  advance(state, queue, group);
+  if (begin(state, queue, group, slot)) advance(state, queue, group);
 }
 
-function begin(state: EngineState, queue: QueueEntry, group: Group, slot: Slot): void {
-  group.head = 0;
+/** False when that was known. */
+function begin(state: EngineState, queue: QueueEntry, group: Group, slot: Slot): boolean {
+  if (!leave(group, slot)) return false;
   group.running++;
   const { rateLimit } = limitsOf(queue);
-  if (rateLimit === undefined || rateLimit === null) return;
+  if (rateLimit === undefined) return true;
   const { core } = state;
   // A thread looks at the clock before it claims, and may sleep in between: it began no earlier than it could have.
   const startedOn = Math.max(core.time(slot, L.S_PROCESSED_ON), group.since);
   core.setTime(slot, L.S_PROCESSED_ON, startedOn);
   group.starts.push(startedOn);
   if (group.starts.length > rateLimit.max) group.starts.splice(0, group.starts.length - rateLimit.max);
+  return true;
+}
+
+function leave(group: Group, slot: Slot): boolean {
+  const at = group.stands.indexOf(slot);
+  if (at !== -1) group.stands.splice(at, 1);
+  return at !== -1;
+}
+
+/** It was claimed and not used: it stands in the queue's heap again, before the others of its group. */
+export function groupUnused(state: EngineState, slot: Slot): void {
+  const queue = queueOf(state, slot);
+  const group = groupOf(state, queue, slot);
+  begin(state, queue, group, slot);
+  group.running--;
+  group.starts.pop();
+  group.stands.unshift(slot);
 }
 
 /** Its run has ended, whether its start was told or not. */
@@ -203,7 +230,7 @@ export function groupRunOver(state: EngineState, slot: Slot): void {
   const queue = queueOf(state, slot);
   if (state.core.state(slot) === L.STATE_BLOCKED) return; // it ran in an engine before this one
   const group = groupOf(state, queue, slot);
-  if (group.head === slot) begin(state, queue, group, slot);
+  begin(state, queue, group, slot);
   group.running--;
   advance(state, queue, group);
 }
@@ -212,7 +239,7 @@ export function groupRunOver(state: EngineState, slot: Slot): void {
 export function groupLeft(state: EngineState, slot: Slot): void {
   const queue = queueOf(state, slot);
   const group = groupOf(state, queue, slot);
-  if (group.head === slot) group.head = 0;
+  leave(group, slot);
   advance(state, queue, group);
 }
 
@@ -228,12 +255,14 @@ export function groupMoved(state: EngineState, slot: Slot): void {
   advance(state, queue, group);
 }
 
-/** The limits of groups have changed. */
+/** The limits of groups, or how many may stand in the queue's heap, have changed. */
 export function groupsConfigured(state: EngineState, queue: QueueEntry): void {
+  const { wasm } = state.core;
   for (const group of [...queue.groups.values()]) {
-    const { head } = group;
-    // It came to stand there under other limits.
-    if (head !== 0 && openHeap(state, group) && state.core.wasm.groupSink(head, group.heap) !== 0) group.head = 0;
+    // They came to stand there under other limits.
+    for (const slot of [...group.stands].reverse()) {
+      if (openHeap(state, group) && wasm.groupSink(slot, group.heap) !== 0) leave(group, slot);
+    }
     advance(state, queue, group);
   }
 }

@@ -9,12 +9,12 @@ import type { RunEnd } from '../patterns/breakers.js';
 import type { EngineState } from '../state.js';
 import { announce, flagsOf, idOf, queueOf, setFlags, tell, tellQueue } from '../state.js';
 import { toBlocked, toDelayed, toReady, toReadyOnceDurable } from '../upkeep/postponed.js';
-import { endAging } from './aging.js';
+import { beginAging, endAging } from './aging.js';
 import { backoffDelay } from './backoff.js';
 import { settleDependents, unlinkAll } from './dependencies.js';
 import { ended } from './endings.js';
 import { CANCELLING, DISCARDED, GROUPED, SUSPECT, SUSPECT_OUT, TIMED_OUT, withReason } from './flags.js';
-import { groupRunOver, groupStarted, isGrouped } from './groups.js';
+import { groupRunOver, groupStarted, groupUnused, isGrouped } from './groups.js';
 import { coldOf, resultOf, setCold } from './records.js';
 
 /** How a failed attempt is told, in the block of an outcome or directly. */
@@ -87,7 +87,7 @@ function settleOther(
   if (kind === L.OUTCOME_FAILED) failRun(state, slot, (value ?? noRoom(state)) as Failure, thread);
   else if (kind === L.OUTCOME_DELAYED) delayRun(state, slot, delayMs);
   else if (kind === L.OUTCOME_CANCELLED) cancelRun(state, slot);
-  else releaseRun(state, slot);
+  else releaseRun(state, slot, delayMs !== 0);
 }
 
 function late(state: EngineState, low: number, block: Block): void {
@@ -123,7 +123,7 @@ export function settleLocal(state: EngineState, low: number, high: number, outco
       cancelRun(state, slot);
       break;
     case 'released':
-      releaseRun(state, slot);
+      releaseRun(state, slot, outcome.unused);
   }
   return true;
 }
@@ -308,13 +308,30 @@ function delayRun(state: EngineState, slot: Slot, delayMs: number): void {
   requeue(state, slot, delayMs, state.clock.now(), false);
 }
 
-/** Not an attempt and not lost: back to the head of its priority. */
-export function releaseRun(state: EngineState, slot: Slot): void {
+/** Not an attempt and not lost: back to the head of its priority. `unused`: nobody has begun with it. */
+export function releaseRun(state: EngineState, slot: Slot, unused = false): void {
+  if (unused && (flagsOf(state, slot) & (DISCARDED | CANCELLING | TIMED_OUT)) === 0) {
+    giveBack(state, slot);
+    return;
+  }
   const flags = runOver(state, slot, 'neutral');
   afterRun(state, slot);
   if ((flags & DISCARDED) !== 0) endDiscarded(state, slot);
   else if ((flags & CANCELLING) !== 0) finishCancelled(state, slot);
   else requeue(state, slot, 0, state.clock.now(), true);
+}
+
+/** It was claimed, and nobody has begun with it: as if it had not been. */
+function giveBack(state: EngineState, slot: Slot): void {
+  const { core } = state;
+  if (state.breakers.isUsed) state.breakers.over(state, slot, 'neutral', undefined);
+  endAging(state, slot);
+  afterRun(state, slot);
+  if (isGrouped(state, slot)) groupUnused(state, slot);
+  if (core.wasm.jobReady(slot, 1) === 0) toReady(state, slot, true);
+  else beginAging(state, slot);
+  tell(state, slot, 'waiting', () => ({ prev: 'active' }));
+  announce(state, queueOf(state, slot), 1);
 }
 
 /** The handler rejected after it had been told to stop for a cancellation. */

@@ -296,8 +296,8 @@ export class AttachedConnection implements C.Connection, ThreadView {
       if (this.#claims.size === 0 && this.#calls.size === 0) this.#handle.port.unref();
       if (this.#closed === undefined) await this.#call('closeClaims', thread);
     };
-    const { abortGraceMs } = opts;
-    return this.claimsOn({ thread, queue, queueAddress: address, abortGraceMs, breaker, onClose }, sink);
+    const { abortGraceMs, batch } = opts;
+    return this.claimsOn({ thread, queue, queueAddress: address, abortGraceMs, breaker, batch, onClose }, sink);
   }
 
   async openThreads(spec: C.ThreadWorkerSpec): Promise<C.ThreadWorkerLink> {

@@ -67,6 +67,7 @@ async function run(
       queueAddress: task.queueAddress,
       abortGraceMs: task.abortGraceMs,
       breaker: task.breaker,
+      batch: task.batch,
       recycle: task.recycle,
       onWorn: () => void wear(),
       onClose: async () => {},

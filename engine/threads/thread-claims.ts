@@ -4,7 +4,15 @@
  * on. Deliveries come in turns, so that the event loop gets one too.
  */
 import { getHeapStatistics } from 'node:v8';
-import type { AbortReason, ClaimSink, ClaimSource, ErrorRecord, Outcome } from '../../client/connection.js';
+import type {
+  AbortReason,
+  BatchSettings,
+  ClaimedJob,
+  ClaimSink,
+  ClaimSource,
+  ErrorRecord,
+  Outcome,
+} from '../../client/connection.js';
 import { toErrorRecord } from '../../client/errors.js';
 import { type Block, type Core, L, type QueueAddress, type Slot } from '../core/index.js';
 import type { Payloads } from '../core/payloads.js';
@@ -13,6 +21,8 @@ import type { Failure } from '../jobs/settle.js';
 import type { StartNotes } from '../store/starts.js';
 
 const TURN_JOBS = 256;
+/** The value of a release: nobody has begun with the job. */
+const UNUSED = 1;
 /** Between two tries to keep a result for which there was no memory. */
 const RETRY_KEPT_MS = 10;
 const HEAP_CHECK_JOBS = 64;
@@ -40,6 +50,7 @@ export interface ThreadClaimsOptions {
   readonly abortGraceMs: number;
   /** The address of the breaker that must let claims through. */
   readonly breaker?: number | undefined;
+  readonly batch?: BatchSettings | undefined;
   readonly recycle?: { readonly jobs?: number; readonly heapMb?: number };
   /** The limits of `recycle` are reached. Called once. */
   readonly onWorn?: () => void;
@@ -74,6 +85,8 @@ export class ThreadClaims implements ClaimSource {
   #patience = 0;
   #parkedAt = 0;
   #delivered = false;
+  /** Since when there were jobs, but fewer than a batch needs. */
+  #fewSince: number | undefined;
   #settled = 0;
   #isWorn = false;
   #timer: NodeJS.Timeout | undefined;
@@ -110,14 +123,63 @@ export class ThreadClaims implements ClaimSource {
         this.#schedule();
         return;
       }
-      const slot = this.#claim(this.#view.now());
-      if (slot < L.CLAIM_CODES) {
-        this.#nothing(slot);
+      const { batch } = this.#options;
+      const code = batch === undefined ? this.#deliverOne() : this.#deliverBatch(batch);
+      if (code < L.CLAIM_CODES) {
+        this.#nothing(code);
         return;
       }
-      this.#deliver(slot);
     }
   };
+
+  /** A slot, or why there is none. */
+  #deliverOne(): number {
+    const slot = this.#claim(this.#view.now());
+    if (slot >= L.CLAIM_CODES) {
+      this.#credit--;
+      this.#sink.deliver(this.#begin(slot));
+    }
+    return slot;
+  }
+
+  #deliverBatch(batch: BatchSettings): number {
+    if (!this.#hasEnough(batch)) return this.#fewSince === undefined ? L.CLAIM_EMPTY : L.CLAIM_PAUSED;
+    const jobs: ClaimedJob[] = [];
+    let code: number = L.CLAIM_EMPTY;
+    let group: string | undefined;
+    while (jobs.length < batch.size) {
+      code = this.#claim(this.#view.now());
+      if (code < L.CLAIM_CODES) break;
+      const job = this.#begin(code);
+      if (batch.groupAffinity && jobs.length !== 0 && job.opts.group?.id !== group) {
+        this.#end(job.ticket, L.OUTCOME_RELEASED, 0, UNUSED);
+        break;
+      }
+      group = job.opts.group?.id;
+      jobs.push(job);
+    }
+    if (jobs.length === 0) return code;
+    this.#credit--;
+    this.#sink.deliverBatch(jobs);
+    return L.CLAIM_CODES;
+  }
+
+  /** Whether a batch may begin; else it is tried again when one more job is ready, or the longest wait is over. */
+  #hasEnough({ minSize, maxWait }: BatchSettings): boolean {
+    const ready = this.#view.core.ready(this.#options.queueAddress);
+    const now = this.#view.now();
+    if (ready <= 0) {
+      this.#fewSince = undefined;
+      return false;
+    }
+    this.#fewSince ??= now;
+    if (ready < minSize && now - this.#fewSince < maxWait) {
+      this.#setTimer(Math.max(1, Math.ceil(this.#fewSince + maxWait - now)));
+      return false;
+    }
+    this.#fewSince = undefined;
+    return true;
+  }
 
   /** The next job's slot, or why there is none. Its run is the last free number. */
   #claim(now: number): Slot {
@@ -151,17 +213,17 @@ export class ThreadClaims implements ClaimSource {
     this.#view.core.wasm.breakerReport(breaker, this.#periods[run] as number, isFailure ? 1 : 0);
   }
 
-  #deliver(slot: Slot): void {
+  /** The run of a claim that has just been made. */
+  #begin(slot: Slot): ClaimedJob {
     const { core, payloads } = this.#view;
     const run = this.#lastRun;
-    this.#credit--;
     this.#turn++;
     this.#emptyTurns = 0;
     this.#delivered = true;
     const opts = payloads.opts(core.field(slot, L.S_PAYLOAD));
     const flags = Atomics.load(core.u32, (this.#options.queueAddress + L.Q_FLAGS) >>> 2);
     if ((flags & L.QUEUE_NOTE_START) !== 0) this.#noteStart(slot, run);
-    this.#sink.deliver(claimedJob(core, payloads, this.#options.queue, slot, opts, run));
+    return claimedJob(core, payloads, this.#options.queue, slot, opts, run);
   }
 
   #noteStart(slot: Slot, run: number): void {
@@ -189,10 +251,14 @@ export class ThreadClaims implements ClaimSource {
     const { thread, queueAddress } = this.#options;
     core.wasm.parkBegin(thread);
     const now = this.#view.now(); // after the word: a test clock that moves on wakes only who is parked
-    const slot = this.#claim(now);
+    const { batch } = this.#options;
+    const slot = batch === undefined ? this.#claim(now) : this.#deliverBatch(batch);
     if (slot >= L.CLAIM_CODES) {
       core.wasm.parkEnd(thread);
-      this.#deliver(slot);
+      if (batch === undefined) {
+        this.#credit--;
+        this.#sink.deliver(this.#begin(slot));
+      }
       this.#schedule();
       return;
     }

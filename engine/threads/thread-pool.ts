@@ -14,6 +14,7 @@ import { L, type Slot } from '../core/index.js';
 import { resultOf, snapshot } from '../jobs/records.js';
 import { endTerminated, failRun, loseRun, releaseRun } from '../jobs/settle.js';
 import type { Breaker } from '../patterns/breakers.js';
+import { closeBatches, openBatches } from '../queue-control.js';
 import type { QueueEntry } from '../queues.js';
 import { afterDurable, type EngineState } from '../state.js';
 import { ThreadServer } from './thread-server.js';
@@ -105,6 +106,7 @@ class Place {
       file: spec.file,
       abortGraceMs: spec.abortGraceMs,
       breaker: this.#pool.breaker?.address,
+      batch: spec.batch,
       recycle: spec.recycle,
     };
     this.#abort = new AbortController();
@@ -377,7 +379,11 @@ export async function openThreadWorker(
       { path: 'threads' },
     );
   }
+  const queue = state.queues.open(spec.queue);
+  const batcher = {};
+  if (spec.batch !== undefined) await openBatches(state, queue, batcher, spec.batch);
   const pool = new ThreadPool(state, connection, spec);
+  void pool.ended.then(() => closeBatches(state, queue, batcher));
   state.pools.add(pool);
   state.keepAlive.hold(pool.ended);
   return pool;

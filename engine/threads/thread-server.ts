@@ -20,6 +20,7 @@ import { type RunTicket, updateData } from '../jobs/control.js';
 import { loseRun, releaseRun, settleEntry } from '../jobs/settle.js';
 import { awaitAdded } from '../jobs/waiting.js';
 import type { Breaker } from '../patterns/breakers.js';
+import { closeBatches, openBatches, recount } from '../queue-control.js';
 import { announce, type EngineState, type RunOwner } from '../state.js';
 import type { OpenedClaims } from './attached-connection.js';
 import type { RingOwner } from './rings.js';
@@ -299,12 +300,13 @@ export class ThreadServer {
     for (const member of this.#members.values()) this.state.rings.drain(member, Number.POSITIVE_INFINITY);
   }
 
-  #openClaims(queue: string, opts: ClaimOptions): OpenedClaims {
+  async #openClaims(queue: string, opts: ClaimOptions): Promise<OpenedClaims> {
     const entry = this.state.queues.open(queue);
     const { address } = entry;
     const breaker = opts.breaker === undefined ? undefined : this.state.breakers.use(this.state, entry, opts.breaker);
     const thread = openThread(this.state, address);
     this.#join(thread, address, opts.abortGraceMs, breaker);
+    if (opts.batch !== undefined) await openBatches(this.state, entry, this.#members.get(thread) as object, opts.batch);
     return { thread, address, breaker: breaker?.address };
   }
 
@@ -418,6 +420,8 @@ export class ThreadServer {
     if (member.queue !== 0) {
       const queue = state.queues.at(member.queue);
       queue.permitFreed();
+      closeBatches(state, queue, member);
+      if (queue.batchers.size !== 0) void recount(state, queue);
       if (wasm.heapMayHave(member.queue) !== 0) wasm.wakeQueue(member.queue, 1);
     }
   }

@@ -4,7 +4,7 @@
  * by the payload codec, so that every kind of value arrives as what it was.
  */
 import type { MessagePort } from 'node:worker_threads';
-import type { AbortReason } from '../../client/connection.js';
+import type { AbortReason, BatchSettings } from '../../client/connection.js';
 import type { SerialisedError } from '../../client/errors.js';
 import type { CoreHandle } from '../core/memory.js';
 
@@ -34,6 +34,7 @@ export interface PumpTask {
   readonly file: string;
   readonly abortGraceMs: number;
   readonly breaker: number | undefined;
+  readonly batch: BatchSettings | undefined;
   readonly recycle: { readonly jobs?: number; readonly heapMb?: number };
 }
 

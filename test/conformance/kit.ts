@@ -230,6 +230,11 @@ export class Kit {
     return hand;
   }
 
+  /** To be run after the test, last one first. */
+  atEnd(close: () => Promise<unknown>): void {
+    this.#closers.push(close);
+  }
+
   /** Everything that is told of a queue from now on. */
   async recorder(name = 'q', opts: { lastEventId?: string } = {}): Promise<Recorder> {
     const recorder = new Recorder(name, { connection: this.world.connection, ...opts });
