@@ -90,6 +90,15 @@ export interface JobSnapshot {
   finishedOn: number | undefined;
   deduplicated?: boolean;
   dlq?: { reason: DlqReason; enteredAt: number; attempts: { at: number; error: string }[] };
+  cron?: CronTick | undefined;
+}
+
+/** The tick of a cron that made a job. */
+export interface CronTick {
+  /** Milliseconds since the epoch: when the tick was due. */
+  readonly scheduledFor: number;
+  /** Made up for: the tick had passed while the engine was down, or could not fire. */
+  readonly backfilled: boolean;
 }
 
 export type JobCounts = Record<JobState, number> & { paused: number };
@@ -119,6 +128,7 @@ export interface ClaimedJob {
   readonly attemptsStarted: number;
   readonly priority: number;
   readonly processedOn: number;
+  readonly cron?: CronTick | undefined;
 }
 
 /** How a run ended. */
@@ -254,6 +264,37 @@ export interface QueueConfig {
   concurrency?: number | null;
 }
 
+/** What a cron does, validated and normalised (`normaliseCron`). Times are milliseconds since the epoch. */
+export interface CronSpec {
+  readonly name: string;
+  readonly queue: string;
+  /** Either this, in the time zone `tz`, or `every`. */
+  readonly schedule?: string;
+  readonly tz?: string;
+  readonly every?: number;
+  readonly jobName: string;
+  readonly data: unknown;
+  readonly opts?: JobOptions;
+  readonly startDate?: number;
+  readonly endDate?: number;
+  readonly limit?: number;
+  readonly missed: 'skip' | 'once' | 'all';
+  readonly missedMax: number;
+  readonly overlap: 'skip' | 'buffer' | 'cancel' | 'allow';
+  readonly immediately: boolean;
+}
+
+/** A cron as it stands. */
+export interface CronInfo extends CronSpec {
+  readonly paused: boolean;
+  /** Milliseconds since the epoch; undefined when no tick will come: it is paused, or over. */
+  readonly next: number | undefined;
+  /** The tick for which it made a job last. */
+  readonly last: number | undefined;
+  /** Jobs that its ticks have made. */
+  readonly runs: number;
+}
+
 /**
  * Methods take the queue's name first. Every one rejects with `EngineClosedError` after `close()`. Nothing here throws
  * synchronously.
@@ -306,6 +347,17 @@ export interface Connection {
   obliterate(queue: string, opts: RemovalOptions): Promise<void>;
   configure(queue: string, config: QueueConfig): Promise<void>;
   getConfig(queue: string): Promise<QueueConfig>;
+
+  /** The same spec again changes nothing. */
+  addCron(queue: string, spec: CronSpec): Promise<CronInfo>;
+  /** Names are the engine's: whatever queue gets the jobs. False: there was none. */
+  removeCron(queue: string, name: string): Promise<boolean>;
+  /** Those whose jobs go to that queue, or all. */
+  listCrons(queue: string, opts: { all: boolean }): Promise<CronInfo[]>;
+  /** One job, now. */
+  triggerCron(queue: string, name: string): Promise<JobSnapshot>;
+  pauseCron(queue: string, name: string): Promise<void>;
+  resumeCron(queue: string, name: string): Promise<void>;
 
   /** `queue` may be `*`. `after`: an event id to resume after; a gap is told as an event named `gap`. */
   subscribe(

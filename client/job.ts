@@ -5,6 +5,7 @@ import type {
   AddItem,
   ClaimedJob,
   Connection,
+  CronTick,
   DependencyRecord,
   DlqReason,
   JobSnapshot,
@@ -34,6 +35,7 @@ type Details = Partial<
     | 'finishedOn'
     | 'deduplicated'
     | 'dlq'
+    | 'cron'
   >
 >;
 
@@ -152,6 +154,11 @@ export class Job<Data = any, Result = any, Name extends string = string> extends
   /** Why and when it entered the dead letter queue, and what its attempts died of. */
   get dlq(): { reason: DlqReason; enteredAt: number; attempts: { at: number; error: string }[] } | undefined {
     return this.#details?.dlq;
+  }
+
+  /** Of a job that a cron has made: for which tick, and whether that was made up for. */
+  get cron(): CronTick | undefined {
+    return this.#details?.cron;
   }
 
   // ---- asking -----------------------------------------------------------------------------------------------------------------
@@ -304,6 +311,7 @@ export class Job<Data = any, Result = any, Name extends string = string> extends
       finishedOn: this.finishedOn,
       deduplicated: this.deduplicated,
       ...(this.dlq === undefined ? {} : { dlq: this.dlq }),
+      ...(this.cron === undefined ? {} : { cron: this.cron }),
     };
   }
 

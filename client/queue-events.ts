@@ -51,6 +51,12 @@ const NAMES = [
   'configured',
   'dlq:evicted',
   'dlq:threshold',
+  'cron:added',
+  'cron:changed',
+  'cron:removed',
+  'cron:paused',
+  'cron:resumed',
+  'cron:skipped',
   'gap',
 ] as const;
 

@@ -13,6 +13,7 @@ import { counts } from './jobs/control.js';
 import { Waiters } from './jobs/waiters.js';
 import { LocalRuns } from './local-claims.js';
 import { type EngineOptions, type ResolvedOptions, resolveEngineOptions } from './options.js';
+import { Crons } from './patterns/cron.js';
 import { QueueTable } from './queues.js';
 import type { EngineState } from './state.js';
 import { Entries } from './store/entries.js';
@@ -279,6 +280,7 @@ export class Engine extends EventEmitter {
     await Promise.all(ended);
     state.alarm.stop();
     state.retention.stop();
+    state.crons.stop();
     try {
       await state.journal?.close(LOG_CLOSE_MS);
     } finally {
@@ -295,6 +297,7 @@ export class Engine extends EventEmitter {
     state.rings.stop();
     state.alarm.stop();
     state.retention.stop();
+    state.crons.stop();
     clearInterval(this.#upkeep);
     for (const end of this.#unlisten) end();
     state.waiters.rejectAll(new EngineClosedError());
@@ -327,6 +330,7 @@ function createState(
     alarm: new Alarm(core, clock, () => runTimers(state)),
     rings: new Rings(core, (error) => reportListener(error)),
     entries: new Entries(),
+    crons: new Crons(() => state),
     threads: new Set(),
     pools: new Set(),
     workers: new Set(),

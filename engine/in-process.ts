@@ -221,6 +221,7 @@ export class InProcessConnection implements C.Connection {
     await pauseQueue(this.state, entry);
     try {
       control.obliterate(this.state, entry, opts.force === true);
+      this.state.crons.removeOf(queue);
       paused = false; // with its other settings
     } finally {
       control.setPaused(this.state, entry, paused);
@@ -235,6 +236,35 @@ export class InProcessConnection implements C.Connection {
 
   async getConfig(queue: string): Promise<C.QueueConfig> {
     return this.#told({ ...this.#queue(queue).config });
+  }
+
+  async addCron(_queue: string, spec: C.CronSpec): Promise<C.CronInfo> {
+    this.#writable(spec.queue);
+    return this.#told(this.state.crons.add(spec));
+  }
+
+  async removeCron(queue: string, name: string): Promise<boolean> {
+    this.#writable(queue);
+    return this.#told(this.state.crons.remove(name));
+  }
+
+  async listCrons(queue: string, { all }: { all: boolean }): Promise<C.CronInfo[]> {
+    return this.#told(this.state.crons.list(all ? undefined : this.#queue(queue).name));
+  }
+
+  async triggerCron(queue: string, name: string): Promise<C.JobSnapshot> {
+    this.#writable(queue);
+    return this.#told(this.state.crons.trigger(name));
+  }
+
+  async pauseCron(queue: string, name: string): Promise<void> {
+    this.#writable(queue);
+    return this.#told(this.state.crons.setPaused(name, true));
+  }
+
+  async resumeCron(queue: string, name: string): Promise<void> {
+    this.#writable(queue);
+    return this.#told(this.state.crons.setPaused(name, false));
   }
 
   async subscribe(

@@ -5,6 +5,8 @@ import { resolveConnection } from './default.js';
 setDefaultConnectionResolver(resolveConnection);
 
 export type {
+  CronInfo,
+  CronTick,
   DependencyRecord,
   DlqReason,
   ErrorRecord,
@@ -16,6 +18,7 @@ export type {
   QueueEvent,
   SettledResult,
 } from '../client/connection.js';
+export type { CronJobOptions, CronOptions, DateInput, MissedPolicy, OverlapPolicy } from '../client/cron.js';
 export {
   AuthenticationError,
   BulkError,

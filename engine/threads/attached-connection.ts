@@ -440,6 +440,30 @@ export class AttachedConnection implements C.Connection, ThreadView {
   getConfig(queue: string): Promise<C.QueueConfig> {
     return this.#call('getConfig', queue);
   }
+
+  addCron(queue: string, spec: C.CronSpec): Promise<C.CronInfo> {
+    return this.#call('addCron', queue, spec);
+  }
+
+  removeCron(queue: string, name: string): Promise<boolean> {
+    return this.#call('removeCron', queue, name);
+  }
+
+  listCrons(queue: string, opts: { all: boolean }): Promise<C.CronInfo[]> {
+    return this.#call('listCrons', queue, opts);
+  }
+
+  triggerCron(queue: string, name: string): Promise<C.JobSnapshot> {
+    return this.#call('triggerCron', queue, name);
+  }
+
+  pauseCron(queue: string, name: string): Promise<void> {
+    return this.#call('pauseCron', queue, name);
+  }
+
+  resumeCron(queue: string, name: string): Promise<void> {
+    return this.#call('resumeCron', queue, name);
+  }
 }
 
 /** Jobs are named, not sent. */

@@ -61,6 +61,12 @@ const METHODS = new Set([
   'obliterate',
   'configure',
   'getConfig',
+  'addCron',
+  'removeCron',
+  'listCrons',
+  'triggerCron',
+  'pauseCron',
+  'resumeCron',
 ] satisfies (keyof Connection)[]) as ReadonlySet<string>;
 
 /** What becomes of a run whose thread has ended. */

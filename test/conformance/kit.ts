@@ -118,6 +118,12 @@ const EVENT_NAMES = [
   'configured',
   'obliterated',
   'dlq:evicted',
+  'cron:added',
+  'cron:changed',
+  'cron:removed',
+  'cron:paused',
+  'cron:resumed',
+  'cron:skipped',
   'gap',
 ] as const;
 

@@ -1,5 +1,6 @@
 /** All topics of the suite, by name. */
 import { adding } from './adding.js';
+import { crons } from './crons.js';
 import { dependencies } from './dependencies.js';
 import { dependencyFailures } from './dependency-failures.js';
 import { ends } from './ends.js';
@@ -12,6 +13,7 @@ import { waiting } from './waiting.js';
 
 export const SUITES: Readonly<Record<string, Suite>> = {
   adding,
+  crons,
   dependencies,
   'dependency failures': dependencyFailures,
   ends,

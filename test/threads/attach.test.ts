@@ -309,3 +309,21 @@ describe('attaching', () => {
     expect(engine.stats().memory.used).toBeLessThanOrEqual(before + 4 * 65536);
   });
 });
+
+test('crons: the same calls, answers and errors as on the engine’s thread', async () => {
+  const { queue, thread } = await opened();
+  const method = <T = unknown>(name: string, ...args: unknown[]) => thread.call<T>('method', { name, args });
+  const data = { at: new Date(5), set: new Set([1]) };
+  const info = await method('addCron', 'c', { every: 3_600_000, data, opts: { priority: 3 } });
+  expect([info]).toEqual(await queue.listCrons());
+  expect(info).toMatchObject({ name: 'c', queue: 'work', data, opts: { priority: 3 }, runs: 0 });
+  expect(await method('triggerCron', 'c')).toMatchObject({ name: 'c', data, priority: 3, cron: { backfilled: false } });
+  await method('pauseCron', 'c');
+  expect(await method('listCrons', { all: true })).toMatchObject([{ paused: true }]);
+  await method('resumeCron', 'c');
+  expect(await queue.listCrons()).toMatchObject([{ paused: false }]);
+  const refused = await thread.failing('method', { name: 'addCron', args: ['d', { schedule: '0 0 31 2 *' }] });
+  expect(refused).toMatchObject({ name: 'ValidationError', message: expect.stringContaining('0 0 31 2') });
+  expect(await method('removeCron', 'c')).toBe(true);
+  expect(await queue.listCrons({ all: true })).toEqual([]);
+});
