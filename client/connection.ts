@@ -38,6 +38,15 @@ export interface AddItem {
   readonly opts: JobOptions | undefined;
 }
 
+/** One node of a graph. */
+export interface GraphItem extends AddItem {
+  readonly queue: string;
+  /** What errors call it. */
+  readonly key: string;
+  /** The places of the nodes that it depends on, beside its `opts.dependsOn`. */
+  readonly needs: readonly number[];
+}
+
 /** What the admission of one item answers. Exactly one of `error` and `id` is meaningful. */
 export interface AddAnswer {
   readonly id: string;
@@ -305,6 +314,8 @@ export interface Connection {
   readonly attached: boolean;
 
   add(queue: string, items: readonly AddItem[], opts: { atomic: boolean }): Promise<AddAnswers>;
+  /** Adds jobs of several queues that depend on each other, in one step: all, or it rejects with `BulkError`. */
+  addGraph(items: readonly GraphItem[]): Promise<readonly AddAnswer[]>;
   /** Adds one and waits for its end, subscribed in the same step; a deduplicated job is waited for. */
   addAndWait(queue: string, item: AddItem, opts: { timeout?: number | undefined }): Promise<unknown>;
   finished(

@@ -5,6 +5,7 @@ import type { Slot } from './core/index.js';
 import { admit } from './jobs/admission.js';
 import * as control from './jobs/control.js';
 import { dependenciesOf, dependencyRecords } from './jobs/dependencies.js';
+import { admitGraph } from './jobs/graphs.js';
 import { visibleState } from './jobs/records.js';
 import { mustResolve, visibleSlot } from './jobs/references.js';
 import { awaitAdded, awaitJobs } from './jobs/waiting.js';
@@ -72,6 +73,11 @@ export class InProcessConnection implements C.Connection {
       await new Promise((resolve) => setImmediate(resolve));
     }
     return answers;
+  }
+
+  async addGraph(items: readonly C.GraphItem[]): Promise<readonly C.AddAnswer[]> {
+    for (const { queue } of items) this.#writable(queue);
+    return this.#told(admitGraph(this.state, items));
   }
 
   /** Not `async`: that would be another promise, and three turns of the microtask queue, for every job. */

@@ -48,6 +48,15 @@ export {
   ValidationError,
   WaitTimeoutError,
 } from '../client/errors.js';
+export {
+  type FlowJob,
+  type FlowNode,
+  FlowProducer,
+  type FlowProducerOptions,
+  type Graph,
+  type GraphNode,
+  type JobNode,
+} from '../client/flow-producer.js';
 export { Job, type JobJson } from '../client/job.js';
 export { type AddOptions, JOB_DEFAULTS, type JobOptions, type JobReference } from '../client/options.js';
 export {

@@ -196,6 +196,11 @@ export class AttachedConnection implements C.Connection, ThreadView {
     return this.#submit(queue, [item], false, SUBMIT_WAIT, timeout);
   }
 
+  /** Over the port: a graph is one message, whatever its queues. */
+  addGraph(items: readonly C.GraphItem[]): Promise<readonly C.AddAnswer[]> {
+    return this.#call('addGraph', items.map(plainNode));
+  }
+
   /** Puts the jobs into the submit ring, and waits for the answer. Refused items are left out, or refuse the whole when `atomic`. */
   async #submit(
     queue: string,
@@ -470,6 +475,11 @@ export class AttachedConnection implements C.Connection, ThreadView {
 function withoutJobs(value: unknown): unknown {
   if (value instanceof JobIdentity) return { id: value.id, queue: value.queue };
   return Array.isArray(value) ? value.map(withoutJobs) : value;
+}
+
+function plainNode({ opts, ...node }: C.GraphItem): object {
+  if (opts?.dependsOn === undefined) return { ...node, opts };
+  return { ...node, opts: { ...opts, dependsOn: withoutJobs(opts.dependsOn) } };
 }
 
 function extrasOf(opts: JobOptions | undefined, timeout: number | undefined): SubmitExtras | undefined {

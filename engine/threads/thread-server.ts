@@ -61,6 +61,7 @@ const METHODS = new Set([
   'obliterate',
   'configure',
   'getConfig',
+  'addGraph',
   'addCron',
   'removeCron',
   'listCrons',

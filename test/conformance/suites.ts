@@ -4,6 +4,7 @@ import { crons } from './crons.js';
 import { dependencies } from './dependencies.js';
 import { dependencyFailures } from './dependency-failures.js';
 import { ends } from './ends.js';
+import { flows } from './flows.js';
 import { identity } from './identity.js';
 import type { Suite } from './kit.js';
 import { order } from './order.js';
@@ -17,6 +18,7 @@ export const SUITES: Readonly<Record<string, Suite>> = {
   dependencies,
   'dependency failures': dependencyFailures,
   ends,
+  flows,
   identity,
   order,
   retry,

@@ -327,3 +327,27 @@ test('crons: the same calls, answers and errors as on the engine’s thread', as
   expect(await method('removeCron', 'c')).toBe(true);
   expect(await queue.listCrons({ all: true })).toEqual([]);
 });
+
+test('graphs: in one step, with its data and errors as on the engine’s thread', async () => {
+  const { engine, queue, thread } = await opened();
+  const nodes = {
+    a: { name: 'a', queueName: 'work', data: { at: new Date(5), tags: new Set(['x']) }, opts: { jobId: 'a' } },
+    b: { name: 'b', queueName: 'other', data: 2 },
+  };
+  const jobs = await thread.call<Record<string, { id: string }>>('addGraph', {
+    graph: { nodes, edges: [['a', 'b']] },
+    after: true,
+  });
+  expect((await queue.getJob('a'))!.data).toEqual({ at: new Date(5), tags: new Set(['x']) });
+  const other = new Queue('other', { connection: engine });
+  expect(await (await other.getJob(jobs.b!.id))!.getDependencies()).toMatchObject([
+    { queue: 'work', id: 'a', state: 'waiting' },
+  ]);
+  expect(await (await queue.getJob(jobs.late!.id))!.getDependencies()).toMatchObject([
+    { queue: 'work', state: 'waiting' },
+  ]);
+  const cycle = { nodes: { x: { name: 'x', queueName: 'work' } }, edges: [['x', 'x']] };
+  const refused = await thread.failing('addGraph', { graph: cycle });
+  expect(refused).toMatchObject({ name: 'BulkError', errors: [{ index: 0, name: 'ValidationError' }] });
+  expect((await queue.getJobCounts()).waiting).toBe(2);
+});
