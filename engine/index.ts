@@ -4,6 +4,7 @@ import { resolveConnection } from './default.js';
 
 setDefaultConnectionResolver(resolveConnection);
 
+export { CircuitBreaker, type CircuitBreakerOptions, type CircuitState } from '../client/circuit-breaker.js';
 export type {
   CronInfo,
   CronTick,

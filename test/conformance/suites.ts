@@ -1,5 +1,6 @@
 /** All topics of the suite, by name. */
 import { adding } from './adding.js';
+import { breakers } from './breakers.js';
 import { crons } from './crons.js';
 import { dependencies } from './dependencies.js';
 import { dependencyFailures } from './dependency-failures.js';
@@ -14,6 +15,7 @@ import { waiting } from './waiting.js';
 
 export const SUITES: Readonly<Record<string, Suite>> = {
   adding,
+  breakers,
   crons,
   dependencies,
   'dependency failures': dependencyFailures,
