@@ -196,11 +196,6 @@ export class Crons {
     this.#at = Number.NEGATIVE_INFINITY;
   }
 
-  /** When a tick will be due next. */
-  get next(): number | undefined {
-    return this.#due.next;
-  }
-
   #arm(): void {
     const next = this.#due.next;
     if (next === undefined || next >= this.#at) return;

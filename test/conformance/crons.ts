@@ -107,6 +107,12 @@ export const crons: Suite = (harness) => {
       expect(await queue.listCrons()).toMatchObject([{ next: undefined, last: START + 210_000, runs: 3 }]);
     });
 
+    test('that would have come before the cron was added have not been missed', async () => {
+      const info = await kit.queue().addCron('c', { every: MINUTE, startDate: START - HOUR - 1000, missed: 'all' });
+      expect(info).toMatchObject({ next: START + 59_000, runs: 0 });
+      expect(await waiting()).toBe(0);
+    });
+
     test('end with the limit', async () => {
       const queue = kit.queue();
       await queue.addCron('c', { every: MINUTE, limit: 2, overlap: 'allow' });

@@ -96,6 +96,16 @@ describe('after a reopening', () => {
     expect(await total()).toBe(1);
   });
 
+  test('a clock that was put back fires no tick again', async () => {
+    await queue.addCron('c', { every: MINUTE, overlap: 'allow', missed: 'all' });
+    await pass(3 * MINUTE);
+    await reopen(-2 * MINUTE);
+    await pass(2 * MINUTE);
+    expect(await queue.listCrons()).toMatchObject([{ runs: 3, next: START + 4 * MINUTE }]);
+    await pass(MINUTE);
+    expect(await minutesOf('c')).toEqual([1, 2, 3, 4]);
+  });
+
   test('a cron that was removed stays away, and one of a queue that was obliterated', async () => {
     await queue.addCron('c', { every: MINUTE });
     await new Queue('other', { connection: engine }).addCron('d', { every: MINUTE });
