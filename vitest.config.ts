@@ -7,7 +7,13 @@ const jsonFile = process.env.FLASHQ_TEST_JSON;
 export default defineConfig({
   resolve: {
     // The package by its own name, as its users import it: the built files, not the sources.
-    alias: [{ find: /^flashq$/, replacement: fileURLToPath(new URL('./dist/engine/index.js', import.meta.url)) }],
+    alias: [
+      { find: /^flashq$/, replacement: fileURLToPath(new URL('./dist/engine/index.js', import.meta.url)) },
+      {
+        find: /^flashq\/testing$/,
+        replacement: fileURLToPath(new URL('./dist/engine/testing/index.js', import.meta.url)),
+      },
+    ],
   },
   test: {
     include: ['test/**/*.test.ts'],

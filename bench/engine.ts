@@ -1,6 +1,7 @@
 /** Everything that is measured through the package's public entries. */
 import { backlogParts } from './backlog.js';
 import { cpuBoundParts } from './cpu-bound.js';
+import { cronParts } from './cron.js';
 import { durableParts } from './durable.js';
 import { durableAddsParts } from './durable-adds.js';
 import { endToEndParts } from './end-to-end.js';
@@ -14,6 +15,7 @@ export const engineParts: readonly Part[] = [
   ...endToEndParts,
   ...latencyParts,
   ...fanInParts,
+  ...cronParts,
   ...cpuBoundParts,
   ...backlogParts,
   ...durableParts,

@@ -38,6 +38,15 @@ export interface AddItem {
   readonly opts: JobOptions | undefined;
 }
 
+/** One node of a graph. */
+export interface GraphItem extends AddItem {
+  readonly queue: string;
+  /** What errors call it. */
+  readonly key: string;
+  /** The places of the nodes that it depends on, beside its `opts.dependsOn`. */
+  readonly needs: readonly number[];
+}
+
 /** What the admission of one item answers. Exactly one of `error` and `id` is meaningful. */
 export interface AddAnswer {
   readonly id: string;
@@ -90,6 +99,15 @@ export interface JobSnapshot {
   finishedOn: number | undefined;
   deduplicated?: boolean;
   dlq?: { reason: DlqReason; enteredAt: number; attempts: { at: number; error: string }[] };
+  cron?: CronTick | undefined;
+}
+
+/** The tick of a cron that made a job. */
+export interface CronTick {
+  /** Milliseconds since the epoch: when the tick was due. */
+  readonly scheduledFor: number;
+  /** Made up for: the tick had passed while the engine was down, or could not fire. */
+  readonly backfilled: boolean;
 }
 
 export type JobCounts = Record<JobState, number> & { paused: number };
@@ -119,6 +137,7 @@ export interface ClaimedJob {
   readonly attemptsStarted: number;
   readonly priority: number;
   readonly processedOn: number;
+  readonly cron?: CronTick | undefined;
 }
 
 /** How a run ended. */
@@ -307,6 +326,37 @@ export interface QueueConfig {
   aging?: { every: number; step?: number; max: number } | null;
 }
 
+/** What a cron does, validated and normalised (`normaliseCron`). Times are milliseconds since the epoch. */
+export interface CronSpec {
+  readonly name: string;
+  readonly queue: string;
+  /** Either this, in the time zone `tz`, or `every`. */
+  readonly schedule?: string;
+  readonly tz?: string;
+  readonly every?: number;
+  readonly jobName: string;
+  readonly data: unknown;
+  readonly opts?: JobOptions;
+  readonly startDate?: number;
+  readonly endDate?: number;
+  readonly limit?: number;
+  readonly missed: 'skip' | 'once' | 'all';
+  readonly missedMax: number;
+  readonly overlap: 'skip' | 'buffer' | 'cancel' | 'allow';
+  readonly immediately: boolean;
+}
+
+/** A cron as it stands. */
+export interface CronInfo extends CronSpec {
+  readonly paused: boolean;
+  /** Milliseconds since the epoch; undefined when no tick will come: it is paused, or over. */
+  readonly next: number | undefined;
+  /** The tick for which it made a job last. */
+  readonly last: number | undefined;
+  /** Jobs that its ticks have made. */
+  readonly runs: number;
+}
+
 /**
  * Methods take the queue's name first. Every one rejects with `EngineClosedError` after `close()`. Nothing here throws
  * synchronously.
@@ -317,6 +367,8 @@ export interface Connection {
   readonly attached: boolean;
 
   add(queue: string, items: readonly AddItem[], opts: { atomic: boolean }): Promise<AddAnswers>;
+  /** Adds jobs of several queues that depend on each other, in one step: all, or it rejects with `BulkError`. */
+  addGraph(items: readonly GraphItem[]): Promise<readonly AddAnswer[]>;
   /** Adds one and waits for its end, subscribed in the same step; a deduplicated job is waited for. */
   addAndWait(queue: string, item: AddItem, opts: { timeout?: number | undefined }): Promise<unknown>;
   finished(
@@ -362,6 +414,16 @@ export interface Connection {
 
   /** The circuit breaker of that key; undefined when no Worker of this engine has one. `action`: first opens or closes it. */
   breaker(key: string, action: BreakerAction | undefined): Promise<BreakerStatus | undefined>;
+  /** The same spec again changes nothing. */
+  addCron(queue: string, spec: CronSpec): Promise<CronInfo>;
+  /** Names are the engine's: whatever queue gets the jobs. False: there was none. */
+  removeCron(queue: string, name: string): Promise<boolean>;
+  /** Those whose jobs go to that queue, or all. */
+  listCrons(queue: string, opts: { all: boolean }): Promise<CronInfo[]>;
+  /** One job, now. */
+  triggerCron(queue: string, name: string): Promise<JobSnapshot>;
+  pauseCron(queue: string, name: string): Promise<void>;
+  resumeCron(queue: string, name: string): Promise<void>;
 
   /** `queue` may be `*`. `after`: an event id to resume after; a gap is told as an event named `gap`. */
   subscribe(

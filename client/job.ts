@@ -5,6 +5,7 @@ import type {
   AddItem,
   ClaimedJob,
   Connection,
+  CronTick,
   DependencyRecord,
   DlqReason,
   JobSnapshot,
@@ -34,6 +35,7 @@ type Details = Partial<
     | 'finishedOn'
     | 'deduplicated'
     | 'dlq'
+    | 'cron'
   >
 >;
 
@@ -198,6 +200,11 @@ export class Job<Data = any, Result = any, Name extends string = string> extends
     return job.#run?.failure;
   }
 
+  /** Of a job that a cron has made: for which tick, and whether that was made up for. */
+  get cron(): CronTick | undefined {
+    return this.#details?.cron;
+  }
+
   // ---- asking -----------------------------------------------------------------------------------------------------------------
 
   /** `unknown` when there is no record any more. */
@@ -348,6 +355,7 @@ export class Job<Data = any, Result = any, Name extends string = string> extends
       finishedOn: this.finishedOn,
       deduplicated: this.deduplicated,
       ...(this.dlq === undefined ? {} : { dlq: this.dlq }),
+      ...(this.cron === undefined ? {} : { cron: this.cron }),
     };
   }
 

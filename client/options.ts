@@ -17,7 +17,7 @@ import {
   refuse,
   refuseOption,
 } from './checks.js';
-import type { JobRef } from './connection.js';
+import type { CronTick, JobRef } from './connection.js';
 import { ValidationError } from './errors.js';
 import { type JobReference, normaliseRefs } from './references.js';
 
@@ -129,6 +129,8 @@ export interface JobOptions {
   readonly stackTraceLimit?: number;
   readonly timestamp?: number;
   readonly group?: { readonly id: string };
+  /** Set by the engine, and shown as `job.cron`. */
+  readonly cron?: CronTick;
 }
 
 /** What an option means when it is absent. `idempotencyTtl` and `maxDeliveries` may have another default on a queue. */
@@ -328,10 +330,10 @@ export const OPTION_NAMES: KnownNames = {
     ignoreDependencyOnFailure: ON_DEPENDENCY_HINT,
     removeDependencyOnFailure: ON_DEPENDENCY_HINT,
     debounce: 'it is called deduplication here, and not supported yet in this version.',
-    repeat: 'repeated jobs are not supported yet in this version.',
-    cron: 'repeated jobs are not supported yet in this version.',
-    repeatJobKey: 'repeated jobs are not supported yet in this version.',
-    every: 'repeated jobs are not supported yet in this version.',
+    repeat: 'jobs that come again and again are made by queue.addCron(name, options).',
+    cron: 'jobs that come again and again are made by queue.addCron(name, options).',
+    repeatJobKey: 'jobs that come again and again are made by queue.addCron(name, options).',
+    every: 'jobs that come again and again are made by queue.addCron(name, options).',
     sizeLimit: 'the limit of a payload belongs to the engine.',
     telemetry: 'the trace context travels by itself.',
     rateLimiterKey: 'it is called group here.',

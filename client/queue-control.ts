@@ -8,7 +8,8 @@ import {
   INT32_MAX,
   refuse,
 } from './checks.js';
-import type { BreakerStatus, JobCounts, JobState, QueueConfig } from './connection.js';
+import type { BreakerStatus, CronInfo, JobCounts, JobState, QueueConfig } from './connection.js';
+import { checkCronName } from './cron.js';
 import { ConnectionLink } from './default-connection.js';
 import { type Job, jobOfSnapshot } from './job.js';
 import { checkConfig, type DlqSelection, dlqRefs, QUEUE_OPTIONS, type QueueOptions } from './queue-options.js';
@@ -91,7 +92,7 @@ export class QueueControl<Data = any, Result = any, Name extends string = string
   }
 
   /**
-   * Pauses the queue and removes everything of it: jobs, dead letters, remembered ids, settings.
+   * Pauses the queue and removes everything of it: jobs, dead letters, remembered ids, settings, and the crons whose jobs go to it.
    *
    * @throws JobActiveError while jobs run, unless `force`, which aborts them and drops their outcome.
    */
@@ -209,6 +210,49 @@ export class QueueControl<Data = any, Result = any, Name extends string = string
   async retryDlq(...selection: [which?: DlqSelection]): Promise<number> {
     const refs = dlqRefs(selection);
     return (await this.link.ready()).retryFailed(this.name, refs);
+  }
+
+  // ---- crons ------------------------------------------------------------------------------------------------------------------
+
+  /** The crons whose jobs go to this queue, or with `{ all: true }` all of the engine, with `next`, `last` and `runs`. */
+  async listCrons(opts: { readonly all?: boolean } = {}): Promise<CronInfo[]> {
+    checkOptionNames(checkObject(opts, 'opts'), 'opts', { known: ['all'] });
+    const all = opts.all === undefined ? false : checkBoolean(opts.all, 'opts.all');
+    return (await this.link.ready()).listCrons(this.name, { all });
+  }
+
+  /** No further ticks. Jobs that it has made stay. False when there was no such cron. Names are the engine's: any Queue will do. */
+  async removeCron(name: string): Promise<boolean> {
+    const wanted = checkCronName(name);
+    return (await this.link.ready()).removeCron(this.name, wanted);
+  }
+
+  /** The same as `removeCron`. */
+  deleteCron(name: string): Promise<boolean> {
+    return this.removeCron(name);
+  }
+
+  /**
+   * One job now, as a tick would make it, whether the cron is paused, over, or overlapping. It is no tick: it has a generated id and counts
+   * neither for `limit` nor for `runs`. While it runs, the next tick overlaps.
+   *
+   * @throws ValidationError when there is no such cron.
+   */
+  async triggerCron(name: string): Promise<Job> {
+    const wanted = checkCronName(name);
+    const connection = await this.link.ready();
+    return jobOfSnapshot(connection, await connection.triggerCron(this.name, wanted));
+  }
+
+  /** No ticks until `resumeCron`; those that pass meanwhile are not made up for. */
+  async pauseCron(name: string): Promise<void> {
+    const wanted = checkCronName(name);
+    return (await this.link.ready()).pauseCron(this.name, wanted);
+  }
+
+  async resumeCron(name: string): Promise<void> {
+    const wanted = checkCronName(name);
+    return (await this.link.ready()).resumeCron(this.name, wanted);
   }
 
   // ---- the end ----------------------------------------------------------------------------------------------------------------

@@ -54,6 +54,12 @@ const NAMES = [
   'breaker:open',
   'breaker:half-open',
   'breaker:closed',
+  'cron:added',
+  'cron:changed',
+  'cron:removed',
+  'cron:paused',
+  'cron:resumed',
+  'cron:skipped',
   'gap',
 ] as const;
 

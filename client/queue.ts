@@ -14,11 +14,13 @@ import {
   type AddItem,
   areNew,
   type Connection,
+  type CronInfo,
   type Explanation,
   type JobRef,
   type JobStateOrUnknown,
   type SettledResult,
 } from './connection.js';
+import { type CronOptions, normaliseCron } from './cron.js';
 import { BulkError, ValidationError } from './errors.js';
 import { checkPriorityChange, type Job, jobOfAnswer, jobOfNew, jobOfSnapshot } from './job.js';
 import { type AddOptions, type JobOptions, type JobReference, normaliseRef, validateJobOptions } from './options.js';
@@ -277,6 +279,25 @@ export class Queue<Data = any, Result = any, Name extends string = string> exten
     const connection = this.link.now ?? (await this.link.ready());
     if (settled) return connection.finished(this.name, wanted, { timeout, settled: true });
     return connection.finished(this.name, wanted, { timeout });
+  }
+
+  /**
+   * Adds a cron, or changes the one of that name: from then on the clock adds jobs, whether or not the one before has finished in time.
+   * The same again changes nothing, so a service may call this at every start. What differs takes effect at once; jobs made so far stay
+   * counted for `limit`. With a data directory crons survive, and `missed` says what becomes of ticks that passed meanwhile.
+   *
+   * A job's id is `cron:<name>:<time>`, its name that of the cron unless `opts.name`, and `job.cron` says for which tick it was made.
+   *
+   * @param name Unique in the engine, 1 to 400 bytes.
+   * @throws ValidationError for an expression, a time zone or any other option that can't be read.
+   *
+   * @example
+   * await queue.addCron('nightly-report', { schedule: '30 2 * * *', tz: 'Europe/Berlin', data: { full: true }, opts: { attempts: 3 } });
+   * await queue.addCron('poll', { every: 15_000 });
+   */
+  async addCron(name: string, options: CronOptions<Data>): Promise<CronInfo> {
+    const spec = normaliseCron(name, this.name, options, this.#defaults);
+    return (await this.link.ready()).addCron(this.name, spec);
   }
 
   // ---- looking ----------------------------------------------------------------------------------------------------------------

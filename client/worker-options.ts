@@ -36,7 +36,7 @@ export interface WorkerOptions {
   /** Calls `queue.setRateLimit` when the Worker starts: the limit is the queue's, for all its workers. */
   readonly limiter?: { readonly max: number; readonly duration: number } | undefined;
   /** Stops claiming while what the handler calls is out of order. */
-  readonly circuitBreaker?: CircuitBreakerOptions | undefined;
+  readonly circuitBreaker?: WorkerBreakerOptions | undefined;
   /** Hands many jobs to the handler at once; it gets an array of jobs and returns an array of results. */
   readonly batch?: BatchOptions | undefined;
 }
@@ -60,7 +60,7 @@ export interface BatchOptions {
  * for `timeout` ms; the jobs stay waiting, and no attempt is wasted. Then `halfOpenMax` jobs are let through to try it. When one of them
  * fails it opens again, for twice as long (`timeoutMax` at most).
  */
-export interface CircuitBreakerOptions {
+export interface WorkerBreakerOptions {
   /** Workers with one key share one breaker. Default: the queue's name. */
   readonly key?: string | undefined;
   /** Failures in a row that open it. Default 5. */

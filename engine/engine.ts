@@ -14,6 +14,7 @@ import { Waiters } from './jobs/waiters.js';
 import { LocalRuns } from './local-claims.js';
 import { type EngineOptions, type ResolvedOptions, resolveEngineOptions } from './options.js';
 import { Breakers } from './patterns/breakers.js';
+import { Crons } from './patterns/cron.js';
 import { QueueTable } from './queues.js';
 import type { EngineState } from './state.js';
 import { Entries } from './store/entries.js';
@@ -285,6 +286,7 @@ export class Engine extends EventEmitter {
     await Promise.all(ended);
     state.alarm.stop();
     state.retention.stop();
+    state.crons.stop();
     try {
       await state.journal?.close(LOG_CLOSE_MS);
     } finally {
@@ -302,6 +304,7 @@ export class Engine extends EventEmitter {
     state.breakers.stop();
     state.alarm.stop();
     state.retention.stop();
+    state.crons.stop();
     clearInterval(this.#upkeep);
     for (const end of this.#unlisten) end();
     state.waiters.rejectAll(new EngineClosedError());
@@ -334,6 +337,7 @@ function createState(
     alarm: new Alarm(core, clock, () => runTimers(state)),
     rings: new Rings(core, (error) => reportListener(error)),
     entries: new Entries(),
+    crons: new Crons(() => state),
     threads: new Set(),
     pools: new Set(),
     workers: new Set(),

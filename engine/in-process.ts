@@ -5,6 +5,7 @@ import type { Slot } from './core/index.js';
 import { admit } from './jobs/admission.js';
 import * as control from './jobs/control.js';
 import { dependenciesOf, dependencyRecords } from './jobs/dependencies.js';
+import { admitGraph } from './jobs/graphs.js';
 import { visibleState } from './jobs/records.js';
 import { mustResolve, visibleSlot } from './jobs/references.js';
 import { awaitAdded, awaitJobs } from './jobs/waiting.js';
@@ -72,6 +73,11 @@ export class InProcessConnection implements C.Connection {
       await new Promise((resolve) => setImmediate(resolve));
     }
     return answers;
+  }
+
+  async addGraph(items: readonly C.GraphItem[]): Promise<readonly C.AddAnswer[]> {
+    for (const { queue } of items) this.#writable(queue);
+    return this.#told(admitGraph(this.state, items));
   }
 
   /** Not `async`: that would be another promise, and three turns of the microtask queue, for every job. */
@@ -221,6 +227,7 @@ export class InProcessConnection implements C.Connection {
     await pauseQueue(this.state, entry);
     try {
       control.obliterate(this.state, entry, opts.force === true);
+      this.state.crons.removeOf(queue);
       paused = false; // with its other settings
     } finally {
       control.setPaused(this.state, entry, paused);
@@ -244,6 +251,35 @@ export class InProcessConnection implements C.Connection {
     else if (action === 'close') breaker?.close();
     else if (action === 'reset') breaker?.reset();
     return breaker?.status();
+  }
+
+  async addCron(_queue: string, spec: C.CronSpec): Promise<C.CronInfo> {
+    this.#writable(spec.queue);
+    return this.#told(this.state.crons.add(spec));
+  }
+
+  async removeCron(queue: string, name: string): Promise<boolean> {
+    this.#writable(queue);
+    return this.#told(this.state.crons.remove(name));
+  }
+
+  async listCrons(queue: string, { all }: { all: boolean }): Promise<C.CronInfo[]> {
+    return this.#told(this.state.crons.list(all ? undefined : this.#queue(queue).name));
+  }
+
+  async triggerCron(queue: string, name: string): Promise<C.JobSnapshot> {
+    this.#writable(queue);
+    return this.#told(this.state.crons.trigger(name));
+  }
+
+  async pauseCron(queue: string, name: string): Promise<void> {
+    this.#writable(queue);
+    return this.#told(this.state.crons.setPaused(name, true));
+  }
+
+  async resumeCron(queue: string, name: string): Promise<void> {
+    this.#writable(queue);
+    return this.#told(this.state.crons.setPaused(name, false));
   }
 
   async subscribe(

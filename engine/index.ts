@@ -4,8 +4,11 @@ import { resolveConnection } from './default.js';
 
 setDefaultConnectionResolver(resolveConnection);
 
+export { CircuitBreaker, type CircuitBreakerOptions, type CircuitState } from '../client/circuit-breaker.js';
 export type {
   BreakerStatus,
+  CronInfo,
+  CronTick,
   DependencyRecord,
   DlqReason,
   ErrorRecord,
@@ -18,6 +21,7 @@ export type {
   QueueEvent,
   SettledResult,
 } from '../client/connection.js';
+export type { CronJobOptions, CronOptions, DateInput, MissedPolicy, OverlapPolicy } from '../client/cron.js';
 export {
   AuthenticationError,
   BulkError,
@@ -47,6 +51,15 @@ export {
   ValidationError,
   WaitTimeoutError,
 } from '../client/errors.js';
+export {
+  type FlowJob,
+  type FlowNode,
+  FlowProducer,
+  type FlowProducerOptions,
+  type Graph,
+  type GraphNode,
+  type JobNode,
+} from '../client/flow-producer.js';
 export { Job, type JobJson } from '../client/job.js';
 export { type AddOptions, JOB_DEFAULTS, type JobOptions, type JobReference } from '../client/options.js';
 export {
@@ -61,7 +74,7 @@ export { QueueEvents } from '../client/queue-events.js';
 export type { BatchHandler, Handler, HandlerContext } from '../client/runner.js';
 export type { TypedHandlers, TypedQueue } from '../client/typed.js';
 export { Worker, type WorkerEvents } from '../client/worker.js';
-export type { BatchOptions, CircuitBreakerOptions, CloseOptions, WorkerOptions } from '../client/worker-options.js';
+export type { BatchOptions, CloseOptions, WorkerBreakerOptions, WorkerOptions } from '../client/worker-options.js';
 export type { AttachedEngine } from './attached-engine.js';
 export { Engine, type EngineStats } from './engine.js';
 export type { Durability, EngineOptions } from './options.js';

@@ -9,6 +9,7 @@ import type { EventLog } from './events/log.js';
 import { jobId } from './jobs/claimed.js';
 import type { Waiters } from './jobs/waiters.js';
 import type { Breaker, Breakers } from './patterns/breakers.js';
+import type { Crons } from './patterns/cron.js';
 import type { QueueEntry, QueueTable } from './queues.js';
 import type { Entries } from './store/entries.js';
 import type { Journal } from './store/journal.js';
@@ -62,6 +63,7 @@ export interface EngineState {
   readonly rings: Rings;
   /** What must survive and is no job. */
   readonly entries: Entries;
+  readonly crons: Crons;
   /** Of an engine with a data directory: makes what happens survive it. */
   journal: Journal | undefined;
   /** The other threads that share the memory. */

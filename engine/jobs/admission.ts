@@ -30,6 +30,8 @@ export interface Entry {
   /** The earlier item of this call with the same id. */
   twin?: Entry;
   plan?: Plan;
+  /** Of a graph: what its other nodes call it, and its queue. */
+  node?: { readonly key: string; readonly queue: string };
   slot: Slot;
 }
 
@@ -65,7 +67,7 @@ function isSimple(opts: JobOptions | undefined): boolean {
   return opts === undefined || (opts.jobId === undefined && opts.dependsOn === undefined);
 }
 
-function full(state: EngineState): EngineFullError {
+export function full(state: EngineState): EngineFullError {
   return new EngineFullError({ limitBytes: state.limits.memoryBytes });
 }
 
@@ -155,7 +157,7 @@ function encodeAll(state: EngineState, items: readonly AddItem[], blocks: Block[
   }
 }
 
-function encode(state: EngineState, item: AddItem): Entry {
+export function encode(state: EngineState, item: AddItem): Entry {
   const { name, opts, data } = item;
   try {
     const block = state.payloads.encodeJob({ name, customId: opts?.jobId ?? '', opts, data });
@@ -189,7 +191,7 @@ function admitPlanned(state: EngineState, queue: QueueEntry, entries: Entry[], a
   return entries.map((entry) => answer(state, entry, now));
 }
 
-function isNew(entry: Entry): boolean {
+export function isNew(entry: Entry): boolean {
   return entry.error === undefined && entry.existing === undefined && entry.twin === undefined;
 }
 
@@ -202,7 +204,7 @@ function undo(state: EngineState, entry: Entry): void {
   } else if (entry.block !== 0) core.wasm.blockFree(entry.block);
 }
 
-function refuseIfAny(state: EngineState, entries: readonly Entry[]): void {
+export function refuseIfAny(state: EngineState, entries: readonly Entry[]): void {
   const errors: { index: number; error: Error }[] = [];
   for (const [index, { error }] of entries.entries()) if (error !== undefined) errors.push({ index, error });
   if (errors.length === 0) return;
@@ -215,7 +217,7 @@ function refuseIfAny(state: EngineState, entries: readonly Entry[]): void {
 
 // ---- ids that are there ----------------------------------------------------------------------------------------------------
 
-function resolveId(state: EngineState, queue: QueueEntry, entry: Entry, byId: Map<string, Entry>): void {
+export function resolveId(state: EngineState, queue: QueueEntry, entry: Entry, byId: Map<string, Entry>): void {
   const opts = entry.opts as JobOptions;
   const id = opts.jobId as string;
   const twin = byId.get(id);
@@ -298,7 +300,13 @@ function expiryOf(opts: JobOptions | undefined, now: number): number {
   return opts?.ttl === undefined || opts.ttl === 0 ? 0 : now + (opts.delay ?? 0) + opts.ttl;
 }
 
-function create(state: EngineState, queue: QueueEntry, block: Block, opts: JobOptions | undefined, now: number): Slot {
+export function create(
+  state: EngineState,
+  queue: QueueEntry,
+  block: Block,
+  opts: JobOptions | undefined,
+  now: number,
+): Slot {
   const { core } = state;
   if (opts === undefined) return core.wasm.jobCreate(queue.address, 0, 0, block, now, 0) >>> 0;
   if (opts.onDuplicate === 'rerun' && opts.jobId !== undefined) removeFinished(state, queue, block);
@@ -324,7 +332,7 @@ function removeFinished(state: EngineState, queue: QueueEntry, block: Block): vo
 }
 
 /** Connects a new job to its dependencies, whose slots are all there now. */
-function link(state: EngineState, entry: Entry): void {
+export function link(state: EngineState, entry: Entry): void {
   const { plan } = entry;
   if (plan === undefined || !isNew(entry)) return;
   const slots: Slot[] = [];
@@ -333,7 +341,8 @@ function link(state: EngineState, entry: Entry): void {
     if (dependency !== 0) slots.push(dependency);
   }
   // References of one form have been compared; one job may still have been named in two forms.
-  const distinct = plan.length > 1 && hasMixedForms(entry.opts?.dependsOn) ? [...new Set(slots)] : slots;
+  const mayRepeat = plan.length > 1 && (entry.node !== undefined || hasMixedForms(entry.opts?.dependsOn));
+  const distinct = mayRepeat ? [...new Set(slots)] : slots;
   if (connect(state, entry.slot, distinct) === false) entry.error = full(state);
 }
 
@@ -347,7 +356,7 @@ function hasMixedForms(refs: readonly JobRef[] = []): boolean {
 // ---- starting --------------------------------------------------------------------------------------------------------------
 
 /** Many jobs of one priority in a row are made reachable with one walk up the heap. */
-function startAll(state: EngineState, queue: QueueEntry, entries: readonly Entry[], now: number): void {
+export function startAll(state: EngineState, queue: QueueEntry, entries: readonly Entry[], now: number): void {
   const { core } = state;
   let quiet: number | undefined;
   let ready = 0;
@@ -468,7 +477,7 @@ function tellAdded(state: EngineState, slot: Slot, event: 'waiting' | 'delayed' 
 
 // ---- answers ---------------------------------------------------------------------------------------------------------------
 
-function answer(state: EngineState, entry: Entry, now: number): AddAnswer {
+export function answer(state: EngineState, entry: Entry, now: number): AddAnswer {
   const { error, existing, twin, opts } = entry;
   if (error !== undefined) return { id: opts?.jobId ?? '', deduplicated: false, timestamp: now, error };
   if (twin !== undefined) {

@@ -1,5 +1,5 @@
 /** What a run needs of its job, as cheaply as it can be had; on whatever thread has claimed it. */
-import type { ClaimedJob } from '../../client/connection.js';
+import type { ClaimedJob, CronTick } from '../../client/connection.js';
 import type { JobOptions } from '../../client/options.js';
 import { type Core, L, type Slot } from '../core/index.js';
 import type { Payloads } from '../core/payloads.js';
@@ -15,6 +15,13 @@ function idOrNumber(core: Core, payloads: Payloads, slot: Slot): string | number
   return payloads.customId(core.field(slot, L.S_PAYLOAD));
 }
 
+/** What users gave, and what the engine has put beside it. */
+export function splitOptions(options: JobOptions): { opts: JobOptions; cron: CronTick | undefined } {
+  if (options.cron === undefined) return { opts: options, cron: undefined };
+  const { cron, ...opts } = options;
+  return { opts, cron };
+}
+
 export function claimedJob(
   core: Core,
   payloads: Payloads,
@@ -24,7 +31,7 @@ export function claimedJob(
   ticket: number,
 ): ClaimedJob {
   const payload = core.field(slot, L.S_PAYLOAD);
-  return {
+  const made: ClaimedJob = {
     ticket,
     timeoutMs: opts.timeout ?? 0,
     queue,
@@ -38,4 +45,5 @@ export function claimedJob(
     priority: core.priority(slot) - core.aged(slot),
     processedOn: core.time(slot, L.S_PROCESSED_ON),
   };
+  return opts.cron === undefined ? made : { ...made, ...splitOptions(opts) };
 }

@@ -279,7 +279,7 @@ function reasonFor(state: EngineState, slot: Slot, open: number): string {
   }
 }
 
-function hasThreads(state: EngineState, queue: QueueEntry): boolean {
+export function hasThreads(state: EngineState, queue: QueueEntry): boolean {
   const { core } = state;
   const high = core.u32[L.H_THREADS_HIGH >>> 2] as number;
   for (let thread = L.ENGINE_THREAD + 1; thread < high; thread++) {

@@ -10,6 +10,9 @@ import { resolve } from './references.js';
 /** What one item depends on, in order: a job that is there, or another item of the same call. */
 export type Plan = readonly { readonly slot: Slot; readonly entry?: Entry }[];
 
+/** The item of the call that has that id, or undefined. */
+export type FindItem = (queue: string, id: string) => Entry | undefined;
+
 /** Resolves the references of all items; refuses unknown ones and cycles. Linear in their number. */
 export function planDependencies(
   state: EngineState,
@@ -17,36 +20,58 @@ export function planDependencies(
   entries: readonly Entry[],
   byId: ReadonlyMap<string, Entry>,
 ): void {
+  const isInternal = planReferences(state, queue, entries, (name, id) =>
+    name === queue.name ? byId.get(id) : undefined,
+  );
+  judgePlans(state, queue, entries, isInternal);
+}
+
+/** Resolves the references of items of one queue. True when some are to items of the call. */
+export function planReferences(
+  state: EngineState,
+  queue: QueueEntry,
+  entries: readonly Entry[],
+  find: FindItem,
+): boolean {
   let internal = false;
   for (const entry of entries) {
     const refs = entry.opts?.dependsOn;
     if (refs === undefined || entry.error !== undefined) continue;
     try {
-      const plan = refs.map((ref) => planOne(state, queue, ref, byId));
+      const plan = refs.map((ref) => planOne(state, queue, ref, find));
       internal ||= plan.some((one) => one.entry !== undefined);
       entry.plan = plan;
     } catch (error) {
       entry.error = error as Error;
     }
   }
-  if (internal) {
-    refuseBroken(queue, entries);
-  }
-  if (internal || entries.some(changesPlan)) refuseCycles(state, entries);
+  return internal;
 }
 
-function planOne(
+/** Refuses items that wait for refused ones, and cycles. `isInternal`: some wait for others of the call. */
+export function judgePlans(
   state: EngineState,
   queue: QueueEntry,
-  ref: JobRef,
-  byId: ReadonlyMap<string, Entry>,
-): { slot: Slot; entry?: Entry } {
-  const own = ref.queue === undefined || ref.queue === queue.name ? byId.get(ref.id) : undefined;
-  if (own !== undefined) return own.existing === undefined ? { slot: 0, entry: own } : { slot: own.existing };
+  entries: readonly Entry[],
+  isInternal: boolean,
+): void {
+  if (isInternal) refuseBroken(queue, entries);
+  if (isInternal || entries.some(changesPlan)) refuseCycles(state, entries);
+}
+
+function planOne(state: EngineState, queue: QueueEntry, ref: JobRef, find: FindItem): { slot: Slot; entry?: Entry } {
+  const own = find(ref.queue ?? queue.name, ref.id);
+  if (own !== undefined) return planItem(own);
   const found = resolve(state, queue.name, ref);
   if (found.slot !== 0) return { slot: found.slot };
   if (found.existed) return { slot: 0 }; // its record is gone: satisfied
   throw new UnknownDependencyError({ queue: ref.queue ?? queue.name, jobId: ref.id });
+}
+
+/** Of an item of the same call. */
+export function planItem(item: Entry): { slot: Slot; entry?: Entry } {
+  const own = item.twin ?? item;
+  return own.existing === undefined ? { slot: 0, entry: own } : { slot: own.existing };
 }
 
 /** An item that waits for a refused one is refused too. */
@@ -57,7 +82,11 @@ function refuseBroken(queue: QueueEntry, entries: readonly Entry[]): void {
       if (entry.error !== undefined) continue;
       const broken = entry.plan?.find((one) => one.entry?.error !== undefined);
       if (broken === undefined) continue;
-      entry.error = new UnknownDependencyError({ queue: queue.name, jobId: broken.entry?.opts?.jobId ?? '' });
+      const { node, opts } = broken.entry as Entry;
+      entry.error = new UnknownDependencyError({
+        queue: node?.queue ?? queue.name,
+        jobId: opts?.jobId ?? node?.key ?? '',
+      });
       again = true;
     }
   }
@@ -141,6 +170,8 @@ function cycleFrom(
     path.push(at);
     at = needs.get(at)?.find((one) => (waits.get(one) ?? 0) > 0) as Entry;
   }
-  const names = [...path.slice(path.indexOf(at)), at].map((entry) => JSON.stringify(entry.opts?.jobId ?? '(no id)'));
+  const names = [...path.slice(path.indexOf(at)), at].map(({ node, opts }) =>
+    JSON.stringify(node?.key ?? opts?.jobId ?? '(no id)'),
+  );
   return names.join(' → ');
 }

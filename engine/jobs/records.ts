@@ -4,6 +4,7 @@ import { L, type Slot } from '../core/index.js';
 import type { EngineState } from '../state.js';
 import { flagsOf, idOf, queueOf } from '../state.js';
 import { PART_EXTRA } from '../store/format.js';
+import { splitOptions } from './claimed.js';
 import { finalOf, reasonOf } from './flags.js';
 import type { Ending } from './waiters.js';
 
@@ -103,7 +104,7 @@ function attemptsStarted(state: EngineState, slot: Slot): number {
 export function snapshot(state: EngineState, slot: Slot): JobSnapshot {
   const { core, payloads } = state;
   const payload = core.field(slot, L.S_PAYLOAD);
-  const opts = payloads.opts(payload);
+  const { opts, cron } = splitOptions(payloads.opts(payload));
   const cold = coldOf(state, slot);
   const now = finalState(state, slot) as JobState;
   const started = attemptsStarted(state, slot);
@@ -130,6 +131,7 @@ export function snapshot(state: EngineState, slot: Slot): JobSnapshot {
   if (now === 'failed') {
     record.dlq = { reason: reasonOf(flagsOf(state, slot)), enteredAt: finished, attempts: cold.attempts ?? [] };
   }
+  if (cron !== undefined) record.cron = cron;
   return record;
 }
 

@@ -99,6 +99,7 @@ async function read(
   await journal.flush();
   // What became due meanwhile comes first, too: a job whose time is over must not be run.
   while (state.core.wasm.timerNext() <= state.clock.now()) runTimers(state);
+  state.crons.open();
   await journal.flush();
   if (!replay.wasClosed) beCareful(state, journal);
   state.alarm.arm();

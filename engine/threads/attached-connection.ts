@@ -197,6 +197,11 @@ export class AttachedConnection implements C.Connection, ThreadView {
     return this.#submit(queue, [item], false, SUBMIT_WAIT, timeout);
   }
 
+  /** Over the port: a graph is one message, whatever its queues. */
+  addGraph(items: readonly C.GraphItem[]): Promise<readonly C.AddAnswer[]> {
+    return this.#call('addGraph', items.map(plainNode));
+  }
+
   /** Puts the jobs into the submit ring, and waits for the answer. Refused items are left out, or refuse the whole when `atomic`. */
   async #submit(
     queue: string,
@@ -446,12 +451,41 @@ export class AttachedConnection implements C.Connection, ThreadView {
   breaker(key: string, action: C.BreakerAction | undefined): Promise<C.BreakerStatus | undefined> {
     return this.#call('breaker', key, action);
   }
+
+  addCron(queue: string, spec: C.CronSpec): Promise<C.CronInfo> {
+    return this.#call('addCron', queue, spec);
+  }
+
+  removeCron(queue: string, name: string): Promise<boolean> {
+    return this.#call('removeCron', queue, name);
+  }
+
+  listCrons(queue: string, opts: { all: boolean }): Promise<C.CronInfo[]> {
+    return this.#call('listCrons', queue, opts);
+  }
+
+  triggerCron(queue: string, name: string): Promise<C.JobSnapshot> {
+    return this.#call('triggerCron', queue, name);
+  }
+
+  pauseCron(queue: string, name: string): Promise<void> {
+    return this.#call('pauseCron', queue, name);
+  }
+
+  resumeCron(queue: string, name: string): Promise<void> {
+    return this.#call('resumeCron', queue, name);
+  }
 }
 
 /** Jobs are named, not sent. */
 function withoutJobs(value: unknown): unknown {
   if (value instanceof JobIdentity) return { id: value.id, queue: value.queue };
   return Array.isArray(value) ? value.map(withoutJobs) : value;
+}
+
+function plainNode({ opts, ...node }: C.GraphItem): object {
+  if (opts?.dependsOn === undefined) return { ...node, opts };
+  return { ...node, opts: { ...opts, dependsOn: withoutJobs(opts.dependsOn) } };
 }
 
 function extrasOf(opts: JobOptions | undefined, timeout: number | undefined): SubmitExtras | undefined {

@@ -64,6 +64,13 @@ const METHODS = new Set([
   'configure',
   'getConfig',
   'breaker',
+  'addGraph',
+  'addCron',
+  'removeCron',
+  'listCrons',
+  'triggerCron',
+  'pauseCron',
+  'resumeCron',
 ] satisfies (keyof Connection)[]) as ReadonlySet<string>;
 
 /** What becomes of a run whose thread has ended. */

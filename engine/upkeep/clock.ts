@@ -73,6 +73,13 @@ export class TestClock implements Clock {
     return () => void this.#listeners.delete(run);
   }
 
+  /** When the next timer is due, in milliseconds since the epoch; undefined when there is none. */
+  get next(): number | undefined {
+    let next: number | undefined;
+    for (const { at } of this.#timers) if (next === undefined || at < next) next = at;
+    return next;
+  }
+
   /** Moves the time on by `ms`, running what becomes due on the way. Resolves when all of it, and what it led to, has run. */
   async advance(ms: number): Promise<void> {
     const end = this.#now + ms;

@@ -121,6 +121,12 @@ const EVENT_NAMES = [
   'breaker:open',
   'breaker:half-open',
   'breaker:closed',
+  'cron:added',
+  'cron:changed',
+  'cron:removed',
+  'cron:paused',
+  'cron:resumed',
+  'cron:skipped',
   'gap',
 ] as const;
 

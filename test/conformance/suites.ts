@@ -2,9 +2,12 @@
 import { adding } from './adding.js';
 import { batch } from './batch.js';
 import { breaker } from './breaker.js';
+import { breakers } from './breakers.js';
+import { crons } from './crons.js';
 import { dependencies } from './dependencies.js';
 import { dependencyFailures } from './dependency-failures.js';
 import { ends } from './ends.js';
+import { flows } from './flows.js';
 import { groups } from './groups.js';
 import { identity } from './identity.js';
 import type { Suite } from './kit.js';
@@ -21,6 +24,9 @@ export const SUITES: Readonly<Record<string, Suite>> = {
   'dependency failures': dependencyFailures,
   ends,
   groups,
+  breakers,
+  crons,
+  flows,
   identity,
   order,
   retry,

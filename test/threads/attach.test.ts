@@ -309,3 +309,45 @@ describe('attaching', () => {
     expect(engine.stats().memory.used).toBeLessThanOrEqual(before + 4 * 65536);
   });
 });
+
+test('crons: the same calls, answers and errors as on the engine’s thread', async () => {
+  const { queue, thread } = await opened();
+  const method = <T = unknown>(name: string, ...args: unknown[]) => thread.call<T>('method', { name, args });
+  const data = { at: new Date(5), set: new Set([1]) };
+  const info = await method('addCron', 'c', { every: 3_600_000, data, opts: { priority: 3 } });
+  expect([info]).toEqual(await queue.listCrons());
+  expect(info).toMatchObject({ name: 'c', queue: 'work', data, opts: { priority: 3 }, runs: 0 });
+  expect(await method('triggerCron', 'c')).toMatchObject({ name: 'c', data, priority: 3, cron: { backfilled: false } });
+  await method('pauseCron', 'c');
+  expect(await method('listCrons', { all: true })).toMatchObject([{ paused: true }]);
+  await method('resumeCron', 'c');
+  expect(await queue.listCrons()).toMatchObject([{ paused: false }]);
+  const refused = await thread.failing('method', { name: 'addCron', args: ['d', { schedule: '0 0 31 2 *' }] });
+  expect(refused).toMatchObject({ name: 'ValidationError', message: expect.stringContaining('0 0 31 2') });
+  expect(await method('removeCron', 'c')).toBe(true);
+  expect(await queue.listCrons({ all: true })).toEqual([]);
+});
+
+test('graphs: in one step, with its data and errors as on the engine’s thread', async () => {
+  const { engine, queue, thread } = await opened();
+  const nodes = {
+    a: { name: 'a', queueName: 'work', data: { at: new Date(5), tags: new Set(['x']) }, opts: { jobId: 'a' } },
+    b: { name: 'b', queueName: 'other', data: 2 },
+  };
+  const jobs = await thread.call<Record<string, { id: string }>>('addGraph', {
+    graph: { nodes, edges: [['a', 'b']] },
+    after: true,
+  });
+  expect((await queue.getJob('a'))!.data).toEqual({ at: new Date(5), tags: new Set(['x']) });
+  const other = new Queue('other', { connection: engine });
+  expect(await (await other.getJob(jobs.b!.id))!.getDependencies()).toMatchObject([
+    { queue: 'work', id: 'a', state: 'waiting' },
+  ]);
+  expect(await (await queue.getJob(jobs.late!.id))!.getDependencies()).toMatchObject([
+    { queue: 'work', state: 'waiting' },
+  ]);
+  const cycle = { nodes: { x: { name: 'x', queueName: 'work' } }, edges: [['x', 'x']] };
+  const refused = await thread.failing('addGraph', { graph: cycle });
+  expect(refused).toMatchObject({ name: 'BulkError', errors: [{ index: 0, name: 'ValidationError' }] });
+  expect((await queue.getJobCounts()).waiting).toBe(2);
+});

@@ -40,3 +40,15 @@ test('the types of the package lead neither to the core, nor to the parts of the
   ]);
   expect(packages.filter((name) => !name.startsWith('node:'))).toEqual([]);
 });
+
+test('those of flashq/testing lead nowhere else either', () => {
+  const { files, packages } = reached(new URL('engine/testing/index.d.ts', dist));
+  const own = files.filter((file) => !file.startsWith('client/'));
+  expect(own.filter((file) => file.startsWith('engine/testing/')).sort()).toEqual([
+    'engine/testing/drain-all.d.ts',
+    'engine/testing/index.d.ts',
+    'engine/testing/spy.d.ts',
+  ]);
+  expect(own.filter((file) => /^(core-wasm|engine\/(core\/calls|jobs|state))/.test(file))).toEqual([]);
+  expect(packages.filter((name) => !name.startsWith('node:'))).toEqual([]);
+});

@@ -60,7 +60,8 @@ describe('documents', () => {
   ]
     .concat(
       existsSync(join(root, 'docs'))
-        ? readdirSync(join(root, 'docs'))
+        ? readdirSync(join(root, 'docs'), { recursive: true })
+            .map(String)
             .filter((name) => name.endsWith('.md'))
             .map((name) => `docs/${name}`)
         : [],

@@ -1,6 +1,6 @@
 /** A user's own thread that joins the engine of another, and does what it is told. */
 import { parentPort, workerData } from 'node:worker_threads';
-import { Engine, Queue, QueueEvents, Worker } from 'flashq';
+import { Engine, FlowProducer, Job, Queue, QueueEvents, Worker } from 'flashq';
 import { count, opened } from './board.js';
 
 let engine;
@@ -41,6 +41,16 @@ const commands = {
   addAndWait: ({ data, opts, wait }) => queue().addAndWait('job', data, opts, wait),
   finished: ({ refs, opts }) => queue().finished(refs, opts),
   counts: () => queue().getJobCounts(),
+  async addGraph({ graph, after }) {
+    const nodes = { ...graph.nodes };
+    if (after !== undefined) nodes.late = { name: 'late', queueName: 'work', opts: { dependsOn: [await queue().add('early', null)] } };
+    const jobs = await new FlowProducer().addGraph({ nodes, edges: graph.edges });
+    return Object.fromEntries(Object.entries(jobs).map(([key, job]) => [key, plain(job)]));
+  },
+  async method({ name, args = [] }) {
+    const answer = await queue()[name](...args);
+    return answer instanceof Job ? answer.toJSON() : answer;
+  },
   async events() {
     const events = new QueueEvents('work');
     events.on('completed', ({ jobId, returnvalue }) => parentPort.postMessage({ event: { jobId, returnvalue } }));

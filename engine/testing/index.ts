@@ -1,0 +1,4 @@
+/** The public names of flashq/testing. */
+export { TestClock } from '../upkeep/clock.js';
+export { type DrainOptions, drainAll } from './drain-all.js';
+export { Spy, type SpyEvent, type SpySelector, spy } from './spy.js';
