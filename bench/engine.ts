@@ -10,12 +10,14 @@ import type { Part } from './harness.js';
 import { latencyParts } from './latency.js';
 import { reopenParts } from './reopen.js';
 import { stallParts } from './stall.js';
+import { turnsParts } from './turns.js';
 
 export const engineParts: readonly Part[] = [
   ...endToEndParts,
   ...latencyParts,
   ...fanInParts,
   ...cronParts,
+  ...turnsParts,
   ...cpuBoundParts,
   ...backlogParts,
   ...durableParts,

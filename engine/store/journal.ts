@@ -447,7 +447,7 @@ export class Journal implements LogListener {
     if (inOrder) this.#notes.push((writer) => writer.closed());
     while (this.error === undefined && this.hasChanges) {
       this.#seal();
-      if (performance.now() > end) return false;
+      if (!this.#host.goesOnAlone || performance.now() > end) break;
     }
     return this.#host.closeSync(Math.max(0, end - performance.now()));
   }

@@ -28,6 +28,8 @@ export interface LogHost {
   truncate(before: number): void;
   /** Looks for news at once, without waiting to be told. */
   poll(): void;
+  /** Goes on while this thread does not: at the end of a process it can be waited for. */
+  readonly goesOnAlone: boolean;
   /** Blocks this thread until everything handed over is durable and the log closed, or the time is over. For the end of a process. */
   closeSync(ms: number): boolean;
   /** After everything handed over. Rejects when that takes longer than `deadlineMs`, and leaves it to end by itself. */
@@ -43,6 +45,7 @@ const GROUPS = 2;
 /** A store in this thread: for tests, and for stores that don't block. */
 export class LocalHost implements LogHost {
   readonly batchBytesMax: number;
+  readonly goesOnAlone = false;
   readonly #session: LogSession;
   readonly #memory: SharedArrayBuffer;
   #listener: LogListener | undefined;

@@ -10,6 +10,7 @@ const THREAD_FILE = new URL('./log-thread.js', import.meta.url);
 const BUFFERS = W.RING_GROUPS;
 
 export class ThreadHost implements LogHost {
+  readonly goesOnAlone = true;
   epoch = 0;
   batchBytesMax = 0;
   readonly #worker: Worker;
