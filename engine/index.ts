@@ -1,3 +1,4 @@
+/// <reference types="node" preserve="true" />
 /** The public names of flashq. */
 import { setDefaultConnectionResolver } from '../client/default-connection.js';
 import { resolveConnection } from './default.js';
