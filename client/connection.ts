@@ -140,6 +140,8 @@ export type Outcome =
   | { kind: 'delayed'; delayMs: number }
   /** Not an attempt: back to the head of its priority at once (a closing worker). */
   | { kind: 'released' }
+  /** Not an attempt: waits for the jobs that `waitFor` was told of during this run, then becomes ready at the tail of its priority. */
+  | { kind: 'waiting' }
   /** The run was cancelled and the handler has ended by rejecting. */
   | { kind: 'cancelled'; error: ErrorRecord };
 
@@ -282,6 +284,12 @@ export interface Connection {
   getCounts(queue: string): Promise<JobCounts>;
   getDependencies(queue: string, ref: JobRef): Promise<DependencyRecord[]>;
   explain(queue: string, ref: JobRef): Promise<Explanation>;
+  /**
+   * Makes an active job depend on `refs` too. True when all of them have settled; false when some have not: its run is to end with the
+   * outcome `waiting`, else these are waited for no more. Rejects with UnknownDependencyError; with ValidationError for a job that is not
+   * active, and for a cycle.
+   */
+  waitFor(queue: string, ref: JobRef, refs: readonly JobRef[]): Promise<boolean>;
   getLogs(queue: string, ref: JobRef): Promise<string[]>;
 
   cancel(queue: string, ref: JobRef, reason: string | undefined): Promise<'cancelled' | 'aborting' | 'finished'>;

@@ -90,6 +90,8 @@ export function outcomeOfFailure(
     case 'RateLimitError':
     case 'DelayedError':
       return { kind: 'delayed', delayMs: millisecondsOf(thrown, 'delayMs') ?? 0 };
+    case 'WaitingForJobsError':
+      return { kind: 'waiting' };
     case 'CircuitOpenError':
       return { kind: 'delayed', delayMs: millisecondsOf(thrown, 'retryAfterMs') ?? 0 };
     default:

@@ -4,7 +4,7 @@ import { EngineClosedError } from '../client/errors.js';
 import type { Slot } from './core/index.js';
 import { admit } from './jobs/admission.js';
 import * as control from './jobs/control.js';
-import { dependenciesOf, dependencyRecords } from './jobs/dependencies.js';
+import { awaitInRun, dependenciesOf, dependencyRecords } from './jobs/dependencies.js';
 import { visibleState } from './jobs/records.js';
 import { mustResolve, visibleSlot } from './jobs/references.js';
 import { awaitAdded, awaitJobs } from './jobs/waiting.js';
@@ -130,6 +130,11 @@ export class InProcessConnection implements C.Connection {
   async explain(queue: string, ref: C.JobRef): Promise<C.Explanation> {
     this.#queue(queue);
     return this.#told(control.explain(this.state, queue, ref));
+  }
+
+  async waitFor(queue: string, ref: C.JobRef, refs: readonly C.JobRef[]): Promise<boolean> {
+    this.#writable(queue);
+    return awaitInRun(this.state, queue, ref, refs) ? this.#told(true) : false; // what it waits for is told when it runs again
   }
 
   async getLogs(queue: string, ref: C.JobRef): Promise<string[]> {

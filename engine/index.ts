@@ -43,6 +43,7 @@ export {
   UnknownDependencyError,
   UnrecoverableError,
   ValidationError,
+  WaitingForJobsError,
   WaitTimeoutError,
 } from '../client/errors.js';
 export { Job, type JobJson } from '../client/job.js';

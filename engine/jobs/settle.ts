@@ -9,7 +9,7 @@ import type { EngineState } from '../state.js';
 import { announce, flagsOf, idOf, queueOf, setFlags, tell, tellQueue } from '../state.js';
 import { toBlocked, toDelayed, toReady, toReadyOnceDurable } from '../upkeep/postponed.js';
 import { backoffDelay } from './backoff.js';
-import { settleDependents, unlinkAll } from './dependencies.js';
+import { release, settleDependents, unlinkAll } from './dependencies.js';
 import { ended } from './endings.js';
 import { CANCELLING, DISCARDED, SUSPECT, SUSPECT_OUT, TIMED_OUT, withReason } from './flags.js';
 import { coldOf, resultOf, setCold } from './records.js';
@@ -71,6 +71,7 @@ function settleOther(
   if (kind === L.OUTCOME_FAILED) failRun(state, slot, (value ?? noRoom(state)) as Failure, thread);
   else if (kind === L.OUTCOME_DELAYED) delayRun(state, slot, delayMs);
   else if (kind === L.OUTCOME_CANCELLED) cancelRun(state, slot);
+  else if (kind === L.OUTCOME_WAITING) blockRun(state, slot);
   else releaseRun(state, slot);
 }
 
@@ -105,6 +106,9 @@ export function settleLocal(state: EngineState, low: number, high: number, outco
       break;
     case 'cancelled':
       cancelRun(state, slot);
+      break;
+    case 'waiting':
+      blockRun(state, slot);
       break;
     case 'released':
       releaseRun(state, slot);
@@ -161,12 +165,16 @@ export function armTimeout(state: EngineState, slot: Slot, timeoutMs: number, st
   state.alarm.arm();
 }
 
-/** Common to every end of a run: counts it, ends its `ttl`, frees its place among the suspects. Gives the flags it had. */
-function runOver(state: EngineState, slot: Slot): number {
+/**
+ * Common to every end of a run: counts it, ends its `ttl`, frees its place among the suspects; unless it `waits` for what it was told to
+ * wait for, it waits for that no more. Gives the flags it had.
+ */
+function runOver(state: EngineState, slot: Slot, waits = false): number {
   const { core } = state;
   const flags = flagsOf(state, slot);
   core.setField(slot, L.S_STARTED, core.field(slot, L.S_STARTED) + 1);
   core.setTime(slot, L.S_EXPIRY, 0);
+  if (!waits && core.field(slot, L.S_UNSETTLED) !== 0) unlinkAll(state, slot);
   if ((flags & (TIMED_OUT | CANCELLING | SUSPECT_OUT)) !== 0) {
     setFlags(state, slot, 0, TIMED_OUT | CANCELLING);
     leaveSuspects(state, slot);
@@ -273,12 +281,11 @@ function retryLater(
 
 /** Not an attempt: the handler asked for it, or its service is out of reach. */
 function delayRun(state: EngineState, slot: Slot, delayMs: number): void {
-  if ((runOver(state, slot) & DISCARDED) !== 0) {
-    endDiscarded(state, slot);
-    return;
-  }
+  const flags = runOver(state, slot);
   afterRun(state, slot);
-  requeue(state, slot, delayMs, state.clock.now(), false);
+  if ((flags & DISCARDED) !== 0) endDiscarded(state, slot);
+  else if ((flags & CANCELLING) !== 0) finishCancelled(state, slot);
+  else requeue(state, slot, delayMs, state.clock.now(), false);
 }
 
 /** Not an attempt and not lost: back to the head of its priority. */
@@ -288,6 +295,21 @@ export function releaseRun(state: EngineState, slot: Slot): void {
   if ((flags & DISCARDED) !== 0) endDiscarded(state, slot);
   else if ((flags & CANCELLING) !== 0) finishCancelled(state, slot);
   else requeue(state, slot, 0, state.clock.now(), true);
+}
+
+/** Not an attempt: it runs again when what `waitFor` was told of has settled, at once if that has happened meanwhile. */
+function blockRun(state: EngineState, slot: Slot): void {
+  const flags = runOver(state, slot, true);
+  afterRun(state, slot);
+  if ((flags & (DISCARDED | CANCELLING)) !== 0) {
+    unlinkAll(state, slot);
+    if ((flags & DISCARDED) !== 0) endDiscarded(state, slot);
+    else finishCancelled(state, slot);
+    return;
+  }
+  toBlocked(state, slot);
+  tell(state, slot, 'blocked', () => ({ prev: 'active' }));
+  if (state.core.field(slot, L.S_UNSETTLED) === 0) release(state, slot);
 }
 
 /** The handler rejected after it had been told to stop for a cancellation. */
@@ -394,9 +416,9 @@ export function leaveSuspects(state: EngineState, slot: Slot): void {
   while (!queue.suspectOut) {
     const next = queue.suspects.shift();
     if (next === undefined) return;
-    // Cancelled or removed meanwhile: its slot is in another state, or another job's.
-    if (core.number(next.slot) === next.number && core.state(next.slot) === L.STATE_BLOCKED)
-      makeReady(state, next.slot, true, 'waiting');
+    // Cancelled or removed meanwhile: its slot is in another state, or another job's; or it waits for other jobs.
+    const isThere = core.number(next.slot) === next.number && core.state(next.slot) === L.STATE_BLOCKED;
+    if (isThere && core.field(next.slot, L.S_UNSETTLED) === 0) makeReady(state, next.slot, true, 'waiting');
   }
 }
 

@@ -363,6 +363,10 @@ export class AttachedConnection implements C.Connection, ThreadView {
     return this.#call('explain', queue, ref);
   }
 
+  waitFor(queue: string, ref: C.JobRef, refs: readonly C.JobRef[]): Promise<boolean> {
+    return this.#call('waitFor', queue, ref, refs);
+  }
+
   getLogs(queue: string, ref: C.JobRef): Promise<string[]> {
     return this.#call('getLogs', queue, ref);
   }

@@ -43,6 +43,7 @@ const METHODS = new Set([
   'getCounts',
   'getDependencies',
   'explain',
+  'waitFor',
   'getLogs',
   'cancel',
   'remove',

@@ -9,6 +9,7 @@ import { order } from './order.js';
 import { retry } from './retry.js';
 import { states } from './states.js';
 import { waiting } from './waiting.js';
+import { waitingRuns } from './waiting-runs.js';
 
 export const SUITES: Readonly<Record<string, Suite>> = {
   adding,
@@ -20,4 +21,5 @@ export const SUITES: Readonly<Record<string, Suite>> = {
   retry,
   states,
   waiting,
+  'waiting runs': waitingRuns,
 };
