@@ -89,6 +89,8 @@ export interface JobSnapshot {
   processedOn: number | undefined;
   finishedOn: number | undefined;
   deduplicated?: boolean;
+  /** Why `interrupt` was called. */
+  interruption?: string;
   dlq?: { reason: DlqReason; enteredAt: number; attempts: { at: number; error: string }[] };
 }
 
@@ -145,8 +147,8 @@ export type Outcome =
   /** The run was cancelled and the handler has ended by rejecting. */
   | { kind: 'cancelled'; error: ErrorRecord };
 
-/** `closing`: the run is given back; `failing`: it counts as a failed attempt. */
-export type AbortReason = 'cancelled' | 'timeout' | 'closing' | 'failing' | 'removed';
+/** `closing`: the run is given back; `failing`: it counts as a failed attempt; `interrupted`: it is told, and goes on. */
+export type AbortReason = 'cancelled' | 'timeout' | 'closing' | 'failing' | 'removed' | 'interrupted';
 
 /** What a `ClaimSource` tells its runner. */
 export interface ClaimSink {
@@ -281,6 +283,8 @@ export interface Connection {
 
   getJobs(queue: string, refs: readonly JobRef[]): Promise<(JobSnapshot | undefined)[]>;
   getState(queue: string, ref: JobRef): Promise<JobStateOrUnknown>;
+  /** Jobs in these states, `count` of them after the first `offset`. */
+  listJobs(queue: string, states: readonly JobState[], offset: number, count: number): Promise<JobSnapshot[]>;
   getCounts(queue: string): Promise<JobCounts>;
   getDependencies(queue: string, ref: JobRef): Promise<DependencyRecord[]>;
   explain(queue: string, ref: JobRef): Promise<Explanation>;
@@ -293,6 +297,12 @@ export interface Connection {
   getLogs(queue: string, ref: JobRef): Promise<string[]>;
 
   cancel(queue: string, ref: JobRef, reason: string | undefined): Promise<'cancelled' | 'aborting' | 'finished'>;
+  /**
+   * For jobs that the library itself runs. Keeps `reason` with the job (`JobSnapshot.interruption`); a run of it is told (`interrupted`) and
+   * not stopped; one that is delayed, or waits for others in the midst of its life, runs again at once. False when it has completed or was
+   * cancelled.
+   */
+  interrupt(queue: string, ref: JobRef, reason: string): Promise<boolean>;
   remove(queue: string, ref: JobRef): Promise<boolean>;
   promote(queue: string, ref: JobRef): Promise<void>;
   changePriority(queue: string, ref: JobRef, opts: { priority: number; lifo?: boolean }): Promise<void>;

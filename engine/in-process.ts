@@ -5,6 +5,8 @@ import type { Slot } from './core/index.js';
 import { admit } from './jobs/admission.js';
 import * as control from './jobs/control.js';
 import { awaitInRun, dependenciesOf, dependencyRecords } from './jobs/dependencies.js';
+import { interrupt } from './jobs/interrupt.js';
+import { listJobs } from './jobs/listing.js';
 import { visibleState } from './jobs/records.js';
 import { mustResolve, visibleSlot } from './jobs/references.js';
 import { awaitAdded, awaitJobs } from './jobs/waiting.js';
@@ -115,6 +117,15 @@ export class InProcessConnection implements C.Connection {
     return slot === 0 ? this.#told('unknown') : this.#toldOf([slot], visibleState(this.state, slot));
   }
 
+  async listJobs(
+    queue: string,
+    states: readonly C.JobState[],
+    offset: number,
+    count: number,
+  ): Promise<C.JobSnapshot[]> {
+    return this.#told(listJobs(this.state, this.#queue(queue), states, offset, count));
+  }
+
   async getCounts(queue: string): Promise<C.JobCounts> {
     return this.#told(control.counts(this.state, this.#queue(queue)));
   }
@@ -149,6 +160,11 @@ export class InProcessConnection implements C.Connection {
   ): Promise<'cancelled' | 'aborting' | 'finished'> {
     this.#writable(queue);
     return this.#told(control.cancel(this.state, queue, ref, reason));
+  }
+
+  async interrupt(queue: string, ref: C.JobRef, reason: string): Promise<boolean> {
+    this.#writable(queue);
+    return this.#told(interrupt(this.state, queue, ref, reason));
   }
 
   async remove(queue: string, ref: C.JobRef): Promise<boolean> {

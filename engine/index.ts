@@ -46,6 +46,7 @@ export {
   WaitingForJobsError,
   WaitTimeoutError,
 } from '../client/errors.js';
+export { type CompensationError, executeSaga, type SimpleStep } from '../client/execute-saga.js';
 export { Job, type JobJson } from '../client/job.js';
 export { type AddOptions, JOB_DEFAULTS, type JobOptions, type JobReference } from '../client/options.js';
 export {
@@ -58,6 +59,17 @@ export {
 } from '../client/queue.js';
 export { QueueEvents } from '../client/queue-events.js';
 export type { Handler, HandlerContext } from '../client/runner.js';
+export { defineSaga, type Saga, type SagaHandle, type SagaStatus, type StepStatus } from '../client/saga.js';
+export type {
+  CompensationContext,
+  CompensationData,
+  FunctionStep,
+  JobStep,
+  SagaOptions,
+  SagaStep,
+  StepContext,
+} from '../client/saga-definition.js';
+export type { Compensation, SagaState } from '../client/saga-record.js';
 export type { TypedHandlers, TypedQueue } from '../client/typed.js';
 export { Worker, type WorkerEvents } from '../client/worker.js';
 export type { CloseOptions, WorkerOptions } from '../client/worker-options.js';

@@ -2,16 +2,17 @@
  * What becomes of a run: completed, failed, delayed, released, cancelled, lost. Everything here happens on the engine's thread; a run
  * on another thread is heard of through its outcome ring.
  */
+import { backoffDelay } from '../../client/backoff.js';
 import type { DlqReason, ErrorRecord, Outcome } from '../../client/connection.js';
 import { JOB_DEFAULTS, type JobOptions } from '../../client/options.js';
 import { type Block, L, type Slot } from '../core/index.js';
 import type { EngineState } from '../state.js';
 import { announce, flagsOf, idOf, queueOf, setFlags, tell, tellQueue } from '../state.js';
 import { toBlocked, toDelayed, toReady, toReadyOnceDurable } from '../upkeep/postponed.js';
-import { backoffDelay } from './backoff.js';
 import { release, settleDependents, unlinkAll } from './dependencies.js';
 import { ended } from './endings.js';
 import { CANCELLING, DISCARDED, SUSPECT, SUSPECT_OUT, TIMED_OUT, withReason } from './flags.js';
+import { isInterrupted } from './interrupt.js';
 import { coldOf, resultOf, setCold } from './records.js';
 
 /** How a failed attempt is told, in the block of an outcome or directly. */
@@ -285,7 +286,7 @@ function delayRun(state: EngineState, slot: Slot, delayMs: number): void {
   afterRun(state, slot);
   if ((flags & DISCARDED) !== 0) endDiscarded(state, slot);
   else if ((flags & CANCELLING) !== 0) finishCancelled(state, slot);
-  else requeue(state, slot, delayMs, state.clock.now(), false);
+  else requeue(state, slot, isInterrupted(state, slot) ? 0 : delayMs, state.clock.now(), false);
 }
 
 /** Not an attempt and not lost: back to the head of its priority. */
@@ -307,6 +308,7 @@ function blockRun(state: EngineState, slot: Slot): void {
     else finishCancelled(state, slot);
     return;
   }
+  if (isInterrupted(state, slot)) unlinkAll(state, slot);
   toBlocked(state, slot);
   tell(state, slot, 'blocked', () => ({ prev: 'active' }));
   if (state.core.field(slot, L.S_UNSETTLED) === 0) release(state, slot);
