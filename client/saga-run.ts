@@ -115,7 +115,7 @@ export class SagaRun {
     while (record.done.length < record.plan.length) {
       const name = record.plan[record.done.length] as string;
       const step = await this.#step(name);
-      const current = this.#begin(name, 'execute');
+      const current = await this.#begin(name, 'execute');
       const cancelled = this.#cancelled;
       let ended: Ended;
       if (cancelled !== undefined && current.isAdded !== true)
@@ -160,7 +160,7 @@ export class SagaRun {
         record.compensations.push({ step: name, state: inDoubt ? 'in_doubt' : 'skipped' });
         continue;
       }
-      const current = this.#begin(name, 'compensate');
+      const current = await this.#begin(name, 'compensate');
       const ended =
         step.job !== undefined
           ? await this.#backwardJob(step, current, inDoubt)
@@ -215,10 +215,13 @@ export class SagaRun {
     return `saga:${this.#saga.name}:${this.#job.id}:${step}`;
   }
 
-  /** The step that is under way, or comes next. Nothing starts any more when the worker closes. */
-  #begin(name: string, kind: CurrentStep['kind']): CurrentStep {
+  /** The step that is under way, or comes next. Nothing starts any more when the worker closes; what has settled is kept. */
+  async #begin(name: string, kind: CurrentStep['kind']): Promise<CurrentStep> {
     this.#checkRun();
-    if (this.#isClosing()) throw new DelayedError(0, 'The worker closes: the saga goes on elsewhere');
+    if (this.#isClosing()) {
+      await this.#save();
+      throw new DelayedError(0, 'The worker closes: the saga goes on elsewhere');
+    }
     const { current } = this.#record;
     if (current?.name === name && current.kind === kind) return current;
     const begun: CurrentStep = { name, kind, failures: 0, losses: 0, isStarted: false };
