@@ -88,11 +88,28 @@ export interface SagaRecord {
   updatedAt: number;
 }
 
-/** What the job of a saga returns. */
+type EndState = 'completed' | 'compensated' | 'abandoned';
+
+/** What the job of a saga returns: how it ended, without what its steps have returned. */
 export interface SagaEnd {
-  readonly state: 'completed' | 'compensated' | 'abandoned';
+  readonly state: EndState;
+  /** What the last step returned, if all have completed. */
   readonly result: unknown;
   readonly record: SagaRecord;
+}
+
+export function hasEnded(record: SagaRecord): record is SagaRecord & { state: EndState } {
+  return record.state === 'completed' || record.state === 'compensated' || record.state === 'abandoned';
+}
+
+export function endOf(record: SagaRecord & { state: EndState }): SagaEnd {
+  const { done, failure, state } = record;
+  const brief = {
+    ...record,
+    done: done.map(({ name }) => ({ name, output: undefined })),
+    failure: failure === undefined ? undefined : { ...failure, input: undefined },
+  };
+  return { state, result: state === 'completed' ? done.at(-1)?.output : undefined, record: brief };
 }
 
 export function newRecord(plan: readonly string[], now: number): SagaRecord {
@@ -100,9 +117,8 @@ export function newRecord(plan: readonly string[], now: number): SagaRecord {
 }
 
 /** What a job's record says, if a run has begun. */
-export function recordOf({ progress, returnvalue, state }: JobSnapshot): SagaRecord | undefined {
-  const record = state === 'completed' ? (returnvalue as SagaEnd | undefined)?.record : progress;
-  return typeof record === 'object' && record !== null && 'plan' in record ? (record as SagaRecord) : undefined;
+export function recordOf({ progress }: JobSnapshot): SagaRecord | undefined {
+  return typeof progress === 'object' && progress !== null && 'plan' in progress ? (progress as SagaRecord) : undefined;
 }
 
 /** What a saga is, by its job. */
@@ -113,12 +129,12 @@ export function stateOf(snapshot: JobSnapshot): SagaState {
       return (snapshot.returnvalue as SagaEnd | undefined)?.state ?? 'completed';
     case 'cancelled': // by hand, past the saga
       return 'abandoned';
-    case 'failed': {
-      const state = record?.state ?? 'running';
-      return state === 'running' || state === 'compensating' ? 'parked' : state;
-    }
+    case 'failed':
+      return record?.state === 'compensation_failed' || record?.state === 'abandoned' ? record.state : 'parked';
     default:
-      return record?.state ?? 'running';
+      // The last thing written down comes a moment before the end.
+      if (record?.state === 'compensated') return 'compensating';
+      return record === undefined || record.state === 'completed' ? 'running' : record.state;
   }
 }
 
@@ -142,16 +158,20 @@ export function compensationsOf(record: SagaRecord | undefined): Compensation[] 
   return [...compensations, { step: current.name, state: 'failed', error: deserialiseError(error) }];
 }
 
-/** What `result()` rejects with when the saga has failed, was abandoned, or is parked. */
-export function failureOf(saga: string, snapshot: JobSnapshot): SagaFailedError {
-  const record = recordOf(snapshot);
+/** What `result()` rejects with when the saga has failed, was abandoned, or is parked. `reason`: of its job, if that has failed. */
+export function failureOf(
+  saga: string,
+  sagaId: string,
+  record: SagaRecord | undefined,
+  reason = 'The saga was cancelled by hand',
+): SagaFailedError {
   const { failure, error, plan = [], done = [], current } = record ?? {};
-  const fallback = { name: 'Error', message: snapshot.failedReason ?? 'The saga was cancelled by hand', stack: '' };
   const about = {
     saga,
-    sagaId: snapshot.id,
+    sagaId,
     step: failure?.step ?? current?.name ?? plan[done.length] ?? '',
     compensations: compensationsOf(record),
   };
-  return new SagaFailedError(about, { cause: deserialiseError(failure?.cause ?? error ?? fallback) });
+  const cause = failure?.cause ?? error ?? { name: 'Error', message: reason, stack: '' };
+  return new SagaFailedError(about, { cause: deserialiseError(cause) });
 }

@@ -23,6 +23,8 @@ import type { InterruptibleContext } from './runner.js';
 import { type CheckedStep, missingStep, type SagaDefinition } from './saga-definition.js';
 import {
   type CurrentStep,
+  endOf,
+  hasEnded,
   inputOf,
   newRecord,
   recordOf,
@@ -71,20 +73,27 @@ export class SagaRun {
   }
 
   async run(): Promise<SagaEnd> {
+    try {
+      return await this.#goOn();
+    } catch (error) {
+      throw error instanceof EngineFullError ? new DelayedError(FULL_MS) : error;
+    }
+  }
+
+  async #goOn(): Promise<SagaEnd> {
     await this.#load();
     const record = this.#record;
-    if (record.state === 'abandoned') return { state: 'abandoned', result: undefined, record };
+    if (hasEnded(record)) return endOf(record);
     // Retried by hand, or lost on the way to where it is kept: only `resume` and `abandon` decide.
     if (record.state === 'parked' || record.state === 'compensation_failed')
       throw new UnrecoverableError(record.error?.message);
-    const failed = record.failure ?? (await this.#forward());
-    if (failed === undefined) {
-      record.state = 'completed';
-      return { state: 'completed', result: record.done.at(-1)?.output, record };
-    }
-    await this.#backward(failed);
-    record.state = 'compensated';
-    return { state: 'compensated', result: undefined, record };
+    const failure = record.failure ?? (await this.#forward());
+    if (failure !== undefined) await this.#backward(failure);
+    const ended = Object.assign(record, {
+      state: failure === undefined ? ('completed' as const) : ('compensated' as const),
+    });
+    await this.#save(); // also the last step has settled, whatever becomes of the result
+    return endOf(ended);
   }
 
   async #load(): Promise<void> {

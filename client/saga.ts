@@ -13,9 +13,9 @@ import { ConnectionLink } from './default-connection.js';
 import {
   DuplicateJobError,
   deserialiseError,
+  JobCancelledError,
   JobFailedError,
   JobNotFoundError,
-  SagaFailedError,
   ValidationError,
 } from './errors.js';
 import { encodePayload } from './payload.js';
@@ -85,17 +85,59 @@ const JOB_STATES: Readonly<Record<SagaState, readonly JobState[]>> = {
 };
 const PAGE_JOBS = 100;
 
+/** The runs of one saga, by their jobs. */
+class SagaRuns {
+  readonly saga: string;
+  readonly queue: string;
+  readonly link: ConnectionLink;
+
+  constructor(saga: string, link: ConnectionLink) {
+    this.saga = saga;
+    this.queue = queueOfSaga(saga);
+    this.link = link;
+  }
+
+  async resultOf(id: string, opts: WaitOptions | undefined): Promise<unknown> {
+    const timeout = waitTimeout(opts);
+    const connection = await this.link.ready();
+    let end: SagaEnd;
+    try {
+      [end] = (await connection.finished(this.queue, [{ id, queue: this.queue }], { timeout })) as [SagaEnd];
+    } catch (error) {
+      // It is parked, or its job was cancelled by hand.
+      const isOver = error instanceof JobFailedError || error instanceof JobCancelledError;
+      const snapshot = isOver ? await this.find(id) : undefined;
+      if (snapshot === undefined) throw error;
+      throw failureOf(this.saga, snapshot.id, recordOf(snapshot), snapshot.failedReason);
+    }
+    if (end.state === 'completed') return end.result;
+    throw failureOf(this.saga, id, end.record, undefined);
+  }
+
+  async snapshotOf(id: string): Promise<JobSnapshot> {
+    const snapshot = await this.find(id);
+    if (snapshot === undefined) throw new JobNotFoundError({ queue: this.queue, jobId: id });
+    return snapshot;
+  }
+
+  async find(id: string): Promise<JobSnapshot | undefined> {
+    const ref = { id: checkSagaId(id), queue: this.queue };
+    const [snapshot] = await (await this.link.ready()).getJobs(this.queue, [ref]);
+    return snapshot;
+  }
+}
+
 /**
  * One run of a saga. Its fields and methods work wherever the saga runs, and after a restart on `saga.get(id)`.
  */
 export class SagaHandle<Data = any, Result = any> {
   readonly id: string;
-  readonly #saga: Saga<Data, Result>;
+  readonly #runs: SagaRuns;
 
   /** Made by the library. */
-  constructor(saga: Saga<Data, Result>, id: string) {
+  constructor(runs: SagaRuns, id: string) {
     this.id = id;
-    this.#saga = saga;
+    this.#runs = runs;
   }
 
   /**
@@ -106,13 +148,12 @@ export class SagaHandle<Data = any, Result = any> {
    *   JobRemovedError when it is kept no more; WaitTimeoutError.
    */
   result(opts?: WaitOptions): Promise<Result> {
-    return this.#saga.resultOf(this.id, opts);
+    return this.#runs.resultOf(this.id, opts) as Promise<Result>;
   }
 
   /** How far it has come. @throws JobNotFoundError when it is kept no more. */
   async status(): Promise<SagaStatus<Data, Result>> {
-    const snapshot = await this.#saga.snapshotOf(this.id);
-    return statusOf(this.#saga.name, snapshot);
+    return statusOf(this.#runs.saga, await this.#runs.snapshotOf(this.id));
   }
 }
 
@@ -124,6 +165,7 @@ export class Saga<Data = any, Result = any> {
   readonly #queue: string;
   readonly #definition: SagaDefinition;
   readonly #link: ConnectionLink;
+  readonly #runs: SagaRuns;
   readonly #worker: Worker | undefined;
   #isClosing = false;
 
@@ -133,6 +175,7 @@ export class Saga<Data = any, Result = any> {
     this.name = this.#definition.name;
     this.#queue = queueOfSaga(this.name);
     this.#link = new ConnectionLink(options.connection, `Saga "${this.name}"`);
+    this.#runs = new SagaRuns(this.name, this.#link);
     if (!this.#definition.work) return;
     this.#worker = new Worker(
       this.#queue,
@@ -175,18 +218,18 @@ export class Saga<Data = any, Result = any> {
     const item = { name: this.name, data, opts: id === undefined ? jobOptions : { ...jobOptions, jobId: id } };
     const connection = await this.#link.ready();
     const answers = await connection.add(this.#queue, [item], { atomic: false });
-    if (areNew(answers)) return new SagaHandle(this, `j${answers.first}`);
+    if (areNew(answers)) return new SagaHandle(this.#runs, `j${answers.first}`);
     const answer = answers[0] as AddAnswer;
     if (answer.error !== undefined) throw answer.error;
     if (answer.existing !== undefined && !isSame(answer.existing, data))
       throw new DuplicateJobError({ queue: this.#queue, jobId: answer.id, state: answer.existing.state });
-    return new SagaHandle(this, answer.id);
+    return new SagaHandle(this.#runs, answer.id);
   }
 
   /** The run of that id, or undefined when there is none (any more). */
   async get(id: string): Promise<SagaHandle<Data, Result> | undefined> {
-    const snapshot = await this.#find(id);
-    return snapshot === undefined ? undefined : new SagaHandle(this, snapshot.id);
+    const snapshot = await this.#runs.find(id);
+    return snapshot === undefined ? undefined : new SagaHandle(this.#runs, snapshot.id);
   }
 
   /**
@@ -261,7 +304,7 @@ export class Saga<Data = any, Result = any> {
    */
   async cancel(id: string, reason?: string): Promise<'cancelling' | 'finished'> {
     if (reason !== undefined && typeof reason !== 'string') refuse('reason', 'be a string', reason);
-    const snapshot = await this.snapshotOf(id);
+    const snapshot = await this.#runs.snapshotOf(id);
     const connection = await this.#link.ready();
     const state = stateOf(snapshot);
     if (state === 'compensation_failed') {
@@ -287,48 +330,11 @@ export class Saga<Data = any, Result = any> {
     return this.close();
   }
 
-  // ---- for handles ------------------------------------------------------------------------------------------------------------
-
-  /** @internal */
-  async resultOf(id: string, opts: WaitOptions | undefined): Promise<Result> {
-    const timeout = waitTimeout(opts);
-    const connection = await this.#link.ready();
-    let end: SagaEnd;
-    try {
-      [end] = (await connection.finished(this.#queue, [{ id, queue: this.#queue }], { timeout })) as [SagaEnd];
-    } catch (error) {
-      const isOver = error instanceof JobFailedError || (error as Error).name === 'JobCancelledError';
-      const snapshot = isOver ? await this.#find(id) : undefined;
-      if (snapshot === undefined) throw error;
-      throw failureOf(this.name, snapshot);
-    }
-    if (end.state === 'completed') return end.result as Result;
-    const { failure, error } = end.record;
-    const cause = failure?.cause ?? error;
-    throw new SagaFailedError(
-      { saga: this.name, sagaId: id, step: failure?.step ?? '', compensations: compensationsOf(end.record) },
-      { cause: cause === undefined ? undefined : deserialiseError(cause) },
-    );
-  }
-
-  /** @internal */
-  async snapshotOf(id: string): Promise<JobSnapshot> {
-    const snapshot = await this.#find(id);
-    if (snapshot === undefined) throw new JobNotFoundError({ queue: this.#queue, jobId: id });
-    return snapshot;
-  }
-
-  async #find(id: string): Promise<JobSnapshot | undefined> {
-    const ref = { id: checkSagaId(id), queue: this.#queue };
-    const [snapshot] = await (await this.#link.ready()).getJobs(this.#queue, [ref]);
-    return snapshot;
-  }
-
   async #parked(
     id: string,
     what: string,
   ): Promise<{ snapshot: JobSnapshot; ref: Required<Pick<JobRef, 'id' | 'queue'>>; connection: Connection }> {
-    const snapshot = await this.snapshotOf(id);
+    const snapshot = await this.#runs.snapshotOf(id);
     if (snapshot.state !== 'failed') {
       throw new ValidationError(
         `Saga "${this.name}" (${id}) can't be ${what}: it is ${stateOf(snapshot)}, and not parked.`,

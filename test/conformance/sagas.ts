@@ -170,6 +170,22 @@ export const sagas: Suite = (harness) => {
       expect(order()).toEqual(['a', 'b', 'undo b', 'undo a']);
     });
 
+    test('a result over the payload limit parks the saga: its steps have settled, and none runs again', async () => {
+      await kit.reopen({ payloadLimit: 2048 });
+      const saga = define([step('a'), step('b', () => 'x'.repeat(3000))]);
+      const handle = await saga.run(null, { id: 's' });
+      const error = await errorOf(handle.result());
+      expect(error.cause.message).toMatch(/the limit is 2048/);
+      expect((await handle.status()).state).toBe('parked');
+      await saga.resume('s');
+      await kit.settle();
+      expect((await handle.status()).state).toBe('parked');
+      await saga.abandon('s');
+      await kit.settle();
+      expect((await handle.status()).state).toBe('abandoned');
+      expect(order()).toEqual(['a', 'b']);
+    });
+
     test('many run side by side', async () => {
       const saga = define([step('a', (_, { sagaId }) => sagaId), step('b', (_, { sagaId }) => sagaId)]);
       const handles = await Promise.all(Array.from({ length: 200 }, (_, i) => saga.run(i)));
