@@ -98,6 +98,8 @@ export interface JobSnapshot {
   processedOn: number | undefined;
   finishedOn: number | undefined;
   deduplicated?: boolean;
+  /** Why `interrupt` was called. */
+  interruption?: string;
   dlq?: { reason: DlqReason; enteredAt: number; attempts: { at: number; error: string }[] };
   cron?: CronTick | undefined;
 }
@@ -161,11 +163,13 @@ export type Outcome =
   | { kind: 'delayed'; delayMs: number }
   /** Not an attempt: back to the head of its priority at once (a closing worker). `unused`: it has not even begun. */
   | { kind: 'released'; unused?: boolean }
+  /** Not an attempt: waits for the jobs that `waitFor` was told of during this run, then becomes ready at the tail of its priority. */
+  | { kind: 'waiting' }
   /** The run was cancelled and the handler has ended by rejecting. */
   | { kind: 'cancelled'; error: ErrorRecord };
 
-/** `closing`: the run is given back; `failing`: it counts as a failed attempt. */
-export type AbortReason = 'cancelled' | 'timeout' | 'closing' | 'failing' | 'removed';
+/** `closing`: the run is given back; `failing`: it counts as a failed attempt; `interrupted`: it is told, and goes on. */
+export type AbortReason = 'cancelled' | 'timeout' | 'closing' | 'failing' | 'removed' | 'interrupted';
 
 /** What a `ClaimSource` tells its runner. */
 export interface ClaimSink {
@@ -384,12 +388,26 @@ export interface Connection {
 
   getJobs(queue: string, refs: readonly JobRef[]): Promise<(JobSnapshot | undefined)[]>;
   getState(queue: string, ref: JobRef): Promise<JobStateOrUnknown>;
+  /** Jobs in these states, `count` of them after the first `offset`. */
+  listJobs(queue: string, states: readonly JobState[], offset: number, count: number): Promise<JobSnapshot[]>;
   getCounts(queue: string): Promise<JobCounts>;
   getDependencies(queue: string, ref: JobRef): Promise<DependencyRecord[]>;
   explain(queue: string, ref: JobRef): Promise<Explanation>;
+  /**
+   * Makes an active job depend on `refs` too. True when all of them have settled; false when some have not: its run is to end with the
+   * outcome `waiting`, else these are waited for no more. Rejects with UnknownDependencyError; with ValidationError for a job that is not
+   * active, and for a cycle.
+   */
+  waitFor(queue: string, ref: JobRef, refs: readonly JobRef[]): Promise<boolean>;
   getLogs(queue: string, ref: JobRef): Promise<string[]>;
 
   cancel(queue: string, ref: JobRef, reason: string | undefined): Promise<'cancelled' | 'aborting' | 'finished'>;
+  /**
+   * For jobs that the library itself runs. Keeps `reason` with the job (`JobSnapshot.interruption`); a run of it is told (`interrupted`) and
+   * not stopped; one that is delayed, or waits for others in the midst of its life, runs again at once. False when it has completed or was
+   * cancelled.
+   */
+  interrupt(queue: string, ref: JobRef, reason: string): Promise<boolean>;
   remove(queue: string, ref: JobRef): Promise<boolean>;
   promote(queue: string, ref: JobRef): Promise<void>;
   changePriority(queue: string, ref: JobRef, opts: { priority: number; lifo?: boolean }): Promise<void>;

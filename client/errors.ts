@@ -121,6 +121,32 @@ export class DelayedError extends FlashQError {
   }
 }
 
+/**
+ * How `job.waitFor` leaves a handler whose job has to wait: the run ends, and the job runs again when the awaited ones have settled. Not
+ * a failure: no attempt is counted. A handler that catches errors throws this one on.
+ *
+ * @example
+ * try {
+ *   await job.waitFor(children);
+ * } catch (error) {
+ *   if (error instanceof WaitingForJobsError) throw error;
+ *   await report(error);
+ * }
+ */
+export class WaitingForJobsError extends FlashQError {
+  readonly queue: string;
+  readonly jobId: string;
+
+  constructor(job: JobNamed, options?: FlashQErrorOptions) {
+    super(
+      `${nameOf(job)} waits for other jobs and runs again when they have settled. A handler must let this error through.`,
+      options,
+    );
+    this.queue = job.queue;
+    this.jobId = job.jobId;
+  }
+}
+
 /** The `jobId` is there already and the job was added with `onDuplicate: 'error'` (or a saga's id with other data). */
 export class DuplicateJobError extends FlashQError {
   readonly queue: string;
@@ -139,14 +165,14 @@ export class DuplicateJobError extends FlashQError {
   }
 }
 
-/** `dependsOn` names a job that never existed. `queue` and `jobId` are those of the missing job. */
+/** `dependsOn` or `job.waitFor` names a job that never existed. `queue` and `jobId` are those of the missing job. */
 export class UnknownDependencyError extends FlashQError {
   readonly queue: string;
   readonly jobId: string;
 
   constructor(missing: JobNamed, options?: FlashQErrorOptions) {
     super(
-      `dependsOn: ${nameOf(missing)} never existed. Add it first, or in the same addBulk; ` +
+      `${nameOf(missing)}, which another job is to wait for, never existed. Add it first, or in the same addBulk; ` +
         'a custom id of another queue needs the Job or {queue, id}.',
       options,
     );
@@ -401,6 +427,7 @@ describe(BulkError, 'BulkError', 'FLASHQ_BULK');
 describe(UnrecoverableError, 'UnrecoverableError', 'FLASHQ_UNRECOVERABLE');
 describe(RateLimitError, 'RateLimitError', 'FLASHQ_RATE_LIMIT', true);
 describe(DelayedError, 'DelayedError', 'FLASHQ_DELAYED', true);
+describe(WaitingForJobsError, 'WaitingForJobsError', 'FLASHQ_WAITING_FOR_JOBS', true);
 describe(DuplicateJobError, 'DuplicateJobError', 'FLASHQ_DUPLICATE_JOB');
 describe(UnknownDependencyError, 'UnknownDependencyError', 'FLASHQ_UNKNOWN_DEPENDENCY');
 describe(JobFailedError, 'JobFailedError', 'FLASHQ_JOB_FAILED');
@@ -431,6 +458,7 @@ export const ERROR_CLASSES: ReadonlyMap<string, { readonly prototype: FlashQErro
     UnrecoverableError,
     RateLimitError,
     DelayedError,
+    WaitingForJobsError,
     DuplicateJobError,
     UnknownDependencyError,
     JobFailedError,

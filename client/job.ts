@@ -12,9 +12,9 @@ import type {
   JobStateOrUnknown,
   NewJobs,
 } from './connection.js';
-import { JobNotFoundError, ValidationError } from './errors.js';
+import { JobNotFoundError, ValidationError, WaitingForJobsError } from './errors.js';
 import { type JobOptions, PRIORITY_MAX, PRIORITY_MIN } from './options.js';
-import { JobIdentity } from './references.js';
+import { JobIdentity, type JobReference, normaliseRef, normaliseRefs } from './references.js';
 
 const NO_OPTIONS: JobOptions = Object.freeze({});
 const NO_STACKS: readonly string[] = Object.freeze([]);
@@ -254,6 +254,29 @@ export class Job<Data = any, Result = any, Name extends string = string> extends
   /** BullMQ's name of `getDependencyFailures`. */
   getIgnoredChildrenFailures(): Promise<Record<string, string>> {
     return this.getDependencyFailures();
+  }
+
+  /**
+   * For handlers: ends this run until all of these jobs have settled, however they did, and then runs the job again from the start. The
+   * slot is free meanwhile, so it works at a concurrency of 1; neither an attempt nor a lost run is counted, and a restart keeps the wait.
+   * When all have settled already, it returns, and `getDependencyResults` and `getDependencyFailures` have them.
+   *
+   * Since the handler starts anew, what comes before the call runs twice: give the jobs that it adds ids of their own. It ends the run by
+   * throwing WaitingForJobsError, which a handler must let through.
+   *
+   * @throws UnknownDependencyError; ValidationError when the job isn't running, and when one of those jobs waits for this one.
+   *
+   * @example
+   * const children = await parts.addBulk(
+   *   job.data.pages.map((page, i) => ({ name: 'page', data: page, opts: { jobId: `${job.id}-${i}` } })),
+   * );
+   * await job.waitFor(children);
+   * return merge(await job.getDependencyResults());
+   */
+  async waitFor(refs: JobReference | readonly JobReference[]): Promise<void> {
+    const wanted = Array.isArray(refs) ? normaliseRefs(refs, 'refs') : [normaliseRef(refs, 'refs')];
+    if (wanted.length === 0 || (await this.#connection.waitFor(this.queueName, this, wanted))) return;
+    throw new WaitingForJobsError({ queue: this.queueName, jobId: this.id });
   }
 
   /**

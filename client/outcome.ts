@@ -109,6 +109,8 @@ function decide(thrown: unknown, run: FailedRun, settings: RunnerSettings, repor
     case 'RateLimitError':
     case 'DelayedError':
       return { kind: 'delayed', delayMs: millisecondsOf(thrown, 'delayMs') ?? 0 };
+    case 'WaitingForJobsError':
+      return { kind: 'waiting' };
     case 'CircuitOpenError':
       return { kind: 'delayed', delayMs: millisecondsOf(thrown, 'retryAfterMs') ?? 0 };
     default:

@@ -30,6 +30,11 @@ export type BatchHandler<Data = any, Result = any, Name extends string = string>
   jobs: readonly Job<Data, Result, Name>[],
   context: HandlerContext,
 ) => Promise<readonly Result[]> | readonly Result[];
+/** What the library's own handlers get besides. */
+export interface InterruptibleContext extends HandlerContext {
+  /** Aborts when the job is interrupted: the run goes on, and sees to it. */
+  readonly interruption: AbortSignal;
+}
 
 export type Handler<Data = any, Result = any, Name extends string = string> = (
   job: Job<Data, Result, Name>,
@@ -55,7 +60,7 @@ export interface RunnerOptions {
 }
 
 /** One run, and its handler's context. The AbortController (1 µs) is made when somebody looks at `signal`. */
-class Run implements HandlerContext {
+class Run implements InterruptibleContext {
   readonly ticket: number;
   readonly job: Job;
   readonly timeoutMs: number;
@@ -68,6 +73,7 @@ class Run implements HandlerContext {
   abortReason: AbortReason | undefined;
   abortError: Error | undefined;
   #controller: AbortController | undefined;
+  #interruption: AbortController | undefined;
 
   constructor(claimed: ClaimedJob, job: Job, index: number) {
     this.ticket = claimed.ticket;
@@ -82,6 +88,16 @@ class Run implements HandlerContext {
       if (this.abortError !== undefined) this.#controller.abort(this.abortError);
     }
     return this.#controller.signal;
+  }
+
+  get interruption(): AbortSignal {
+    this.#interruption ??= new AbortController();
+    return this.#interruption.signal;
+  }
+
+  interrupt(error: Error): void {
+    this.#interruption ??= new AbortController();
+    this.#interruption.abort(error);
   }
 
   /** The first reason stays. */
@@ -124,6 +140,7 @@ function errorOfAbort(run: Run, reason: AbortReason, message: string): Error {
     case 'timeout':
       return new TimeoutError(run.timeoutMs, message || undefined);
     case 'cancelled':
+    case 'interrupted':
       return new JobCancelledError({ ...about, reason: message || undefined });
     case 'removed':
       return new JobRemovedError(about);
@@ -303,7 +320,10 @@ export class Runner implements ClaimSink {
 
   abort(ticket: number, reason: AbortReason, message: string): void {
     const run = this.#runs.find((one) => one.ticket === ticket && !one.isSettled);
-    run?.abort(reason, errorOfAbort(run, reason, message));
+    if (run === undefined) return;
+    const error = errorOfAbort(run, reason, message);
+    if (reason === 'interrupted') run.interrupt(error);
+    else run.abort(reason, error);
   }
 
   drained(): void {

@@ -4,8 +4,10 @@ import { EngineClosedError } from '../client/errors.js';
 import type { Slot } from './core/index.js';
 import { admit } from './jobs/admission.js';
 import * as control from './jobs/control.js';
-import { dependenciesOf, dependencyRecords } from './jobs/dependencies.js';
+import { awaitInRun, dependenciesOf, dependencyRecords } from './jobs/dependencies.js';
 import { admitGraph } from './jobs/graphs.js';
+import { interrupt } from './jobs/interrupt.js';
+import { listJobs } from './jobs/listing.js';
 import { visibleState } from './jobs/records.js';
 import { mustResolve, visibleSlot } from './jobs/references.js';
 import { awaitAdded, awaitJobs } from './jobs/waiting.js';
@@ -121,6 +123,15 @@ export class InProcessConnection implements C.Connection {
     return slot === 0 ? this.#told('unknown') : this.#toldOf([slot], visibleState(this.state, slot));
   }
 
+  async listJobs(
+    queue: string,
+    states: readonly C.JobState[],
+    offset: number,
+    count: number,
+  ): Promise<C.JobSnapshot[]> {
+    return this.#told(listJobs(this.state, this.#queue(queue), states, offset, count));
+  }
+
   async getCounts(queue: string): Promise<C.JobCounts> {
     return this.#told(control.counts(this.state, this.#queue(queue)));
   }
@@ -138,6 +149,11 @@ export class InProcessConnection implements C.Connection {
     return this.#told(control.explain(this.state, queue, ref));
   }
 
+  async waitFor(queue: string, ref: C.JobRef, refs: readonly C.JobRef[]): Promise<boolean> {
+    this.#writable(queue);
+    return awaitInRun(this.state, queue, ref, refs) ? this.#told(true) : false; // what it waits for is told when it runs again
+  }
+
   async getLogs(queue: string, ref: C.JobRef): Promise<string[]> {
     this.#queue(queue);
     return this.#told(control.getLogs(this.state, queue, ref));
@@ -150,6 +166,11 @@ export class InProcessConnection implements C.Connection {
   ): Promise<'cancelled' | 'aborting' | 'finished'> {
     this.#writable(queue);
     return this.#told(control.cancel(this.state, queue, ref, reason));
+  }
+
+  async interrupt(queue: string, ref: C.JobRef, reason: string): Promise<boolean> {
+    this.#writable(queue);
+    return this.#told(interrupt(this.state, queue, ref, reason));
   }
 
   async remove(queue: string, ref: C.JobRef): Promise<boolean> {

@@ -50,8 +50,10 @@ export {
   UnknownDependencyError,
   UnrecoverableError,
   ValidationError,
+  WaitingForJobsError,
   WaitTimeoutError,
 } from '../client/errors.js';
+export { type CompensationError, executeSaga, type SimpleStep } from '../client/execute-saga.js';
 export {
   type FlowJob,
   type FlowNode,
@@ -73,6 +75,17 @@ export {
 } from '../client/queue.js';
 export { QueueEvents } from '../client/queue-events.js';
 export type { BatchHandler, Handler, HandlerContext } from '../client/runner.js';
+export { defineSaga, type Saga, type SagaHandle, type SagaStatus, type StepStatus } from '../client/saga.js';
+export type {
+  CompensationContext,
+  CompensationData,
+  FunctionStep,
+  JobStep,
+  SagaOptions,
+  SagaStep,
+  StepContext,
+} from '../client/saga-definition.js';
+export type { Compensation, SagaState } from '../client/saga-record.js';
 export type { TypedHandlers, TypedQueue } from '../client/typed.js';
 export { Worker, type WorkerEvents } from '../client/worker.js';
 export type { BatchOptions, CloseOptions, WorkerBreakerOptions, WorkerOptions } from '../client/worker-options.js';

@@ -25,7 +25,7 @@ import type { Retention } from './upkeep/retention.js';
 /** Who runs jobs: the engine's own thread (function handlers) or a thread of a pool. Found by the owner in a slot's word. */
 export interface RunOwner {
   /** Tells the run that it should stop. */
-  abort(slot: Slot, reason: 'cancelled' | 'timeout' | 'removed', message: string): void;
+  abort(slot: Slot, reason: 'cancelled' | 'timeout' | 'removed' | 'interrupted', message: string): void;
   /**
    * The grace after `abort` is over: the run must end now. True when its thread is being ended (its death will settle the run); false
    * when it can't be stopped, so that the engine takes the job away from it.

@@ -131,6 +131,7 @@ export const OUTCOME_FAILED: u32 = 3;
 export const OUTCOME_DELAYED: u32 = 4;
 export const OUTCOME_RELEASED: u32 = 5;
 export const OUTCOME_CANCELLED: u32 = 6;
+export const OUTCOME_WAITING: u32 = 7;
 
 // ---- chunks and blocks --------------------------------------------------------------------------------------------------
 /** Two cache lines: the carving owner's words, then the engine's. */

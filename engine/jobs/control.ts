@@ -192,7 +192,8 @@ export interface RunTicket {
 
 export function updateProgress(state: EngineState, queue: string, ref: JobRef, progress: unknown): void {
   const slot = mustResolve(state, queue, ref);
-  setCold(state, slot, { ...coldOf(state, slot), progress });
+  if (!setCold(state, slot, { ...coldOf(state, slot), progress }))
+    throw new EngineFullError({ limitBytes: state.limits.memoryBytes });
   tell(state, slot, 'progress', () => ({ data: progress }));
 }
 

@@ -1,15 +1,16 @@
 /** Dependents and dependencies: who is released, failed or cancelled when a job ends. */
-import type { DependencyRecord } from '../../client/connection.js';
+import type { DependencyRecord, JobRef } from '../../client/connection.js';
+import { EngineFullError, UnknownDependencyError, ValidationError } from '../../client/errors.js';
 import { L, type Slot } from '../core/index.js';
 import type { EngineState } from '../state.js';
 import { announce, flagsOf, idOf, queueOf, setFlags, tell } from '../state.js';
 import { PART_DEPENDENCIES } from '../store/format.js';
 import { toDelayed, toReadyOnceDurable } from '../upkeep/postponed.js';
 import { deferEnds, ended } from './endings.js';
-import { HAS_DEPENDENCIES, policyOf } from './flags.js';
+import { HAS_DEPENDENCIES, policyFlags, policyOf } from './flags.js';
 import { type ColdRecord, coldOf, dependencyRecord, finalState, setCold } from './records.js';
-import { resolve } from './references.js';
-import { sendToDlq } from './settle.js';
+import { mustResolve, resolve } from './references.js';
+import { describe, makeReady, SUSPECT_LOSSES, sendToDlq } from './settle.js';
 
 /** Makes `dependent` depend on `dependencies`, in their order. False when memory is full. Says how many are not settled yet. */
 export function connect(state: EngineState, dependent: Slot, dependencies: readonly Slot[]): number | false {
@@ -179,7 +180,13 @@ export function release(state: EngineState, slot: Slot): void {
   const { core } = state;
   if (core.state(slot) !== L.STATE_BLOCKED) return;
   const flags = flagsOf(state, slot);
-  const delay = (flags & L.FLAG_OPTIONS) === 0 ? 0 : (state.payloads.opts(core.field(slot, L.S_PAYLOAD)).delay ?? 0);
+  if (core.lost(slot) >= SUSPECT_LOSSES) {
+    makeReady(state, slot, false, 'blocked'); // it waited in the midst of its life
+    return;
+  }
+  const isNew = core.field(slot, L.S_STARTED) === 0;
+  const hasDelay = isNew && (flags & L.FLAG_OPTIONS) !== 0;
+  const delay = hasDelay ? (state.payloads.opts(core.field(slot, L.S_PAYLOAD)).delay ?? 0) : 0;
   if (delay > 0) {
     toDelayed(state, slot, state.clock.now() + delay);
     tell(state, slot, 'delayed', () => ({ delay, prev: 'blocked' }));
@@ -223,4 +230,97 @@ export function reconnect(state: EngineState, slot: Slot, willRun: (dependency: 
   core.setField(slot, L.S_UNSETTLED, open);
   state.journal?.line(slot);
   return open;
+}
+
+// ---- a run that waits -------------------------------------------------------------------------------------------------------
+
+/**
+ * Makes an active job depend on these too, and from now on whatever it depends on counts as settled however it ends: its run may end to
+ * wait for them (`blockRun`). True when all have settled.
+ */
+export function awaitInRun(state: EngineState, queue: string, ref: JobRef, refs: readonly JobRef[]): boolean {
+  const { core } = state;
+  const slot = mustResolve(state, queue, ref);
+  if (core.state(slot) !== L.STATE_ACTIVE) {
+    throw new ValidationError(
+      `${describe(state, slot)} does not run: waitFor is for its handler. Elsewhere use queue.finished.`,
+      { path: 'refs' },
+    );
+  }
+  const wanted = new Set<Slot>();
+  for (const one of refs) {
+    const { slot: found, existed } = resolve(state, queue, one);
+    if (found !== 0) wanted.add(found);
+    else if (!existed && !hasWaitedFor(state, slot, queue, one))
+      throw new UnknownDependencyError({ queue: one.queue ?? queue, jobId: one.id });
+  }
+  refuseCycle(state, slot, wanted);
+  const known = new Set(dependenciesOf(state, slot));
+  const added = [...wanted].filter((one) => !known.has(one));
+  if (!append(state, slot, added)) throw new EngineFullError({ limitBytes: state.limits.memoryBytes });
+  let open = 0;
+  for (let edge = core.field(slot, L.S_DEPENDENCIES); edge !== 0; edge = core.field(edge, L.D_IN_NEXT)) {
+    const dependency = core.field(edge, L.D_DEPENDENCY);
+    if (wanted.has(dependency) && isOpen(state, dependency)) core.wasm.edgeLink(edge);
+    open += core.field(edge, L.D_LINKED);
+  }
+  core.setField(slot, L.S_UNSETTLED, open);
+  setFlags(state, slot, HAS_DEPENDENCIES | policyFlags('run'), policyFlags('wait') | policyFlags('cancel'));
+  state.journal?.line(slot);
+  return open === 0;
+}
+
+/** A run before waited for it, and it was removed since: only the record that this job may read is left of it. */
+function hasWaitedFor(state: EngineState, slot: Slot, queue: string, ref: JobRef): boolean {
+  const name = ref.queue ?? queue;
+  return dependenciesOf(state, slot).some(
+    (one) => state.core.state(one) === L.STATE_GONE && idOf(state, one) === ref.id && queueOf(state, one).name === name,
+  );
+}
+
+/** Puts more dependencies behind those that a job has, in their order. False when memory is full. */
+function append(state: EngineState, slot: Slot, dependencies: readonly Slot[]): boolean {
+  const { core } = state;
+  const first = core.field(slot, L.S_DEPENDENCIES);
+  if (dependencies.length === 0) return true;
+  let last = 0;
+  for (let edge = first; edge !== 0; edge = core.field(edge, L.D_IN_NEXT)) last = edge;
+  core.setField(slot, L.S_DEPENDENCIES, 0);
+  let isDone = true;
+  for (let i = dependencies.length - 1; i >= 0 && isDone; i--)
+    isDone = core.wasm.edgeAdd(slot, dependencies[i] as Slot) !== 0;
+  if (last !== 0) {
+    core.setField(last, L.D_IN_NEXT, core.field(slot, L.S_DEPENDENCIES));
+    core.setField(slot, L.S_DEPENDENCIES, first);
+  }
+  if (core.field(slot, L.S_DEPENDENCIES) !== 0) setFlags(state, slot, HAS_DEPENDENCIES);
+  return isDone;
+}
+
+/** What a job waits for at this moment. */
+export function awaitedBy({ core }: EngineState, slot: Slot): Slot[] {
+  const found: Slot[] = [];
+  if (core.field(slot, L.S_UNSETTLED) === 0) return found;
+  for (let edge = core.field(slot, L.S_DEPENDENCIES); edge !== 0; edge = core.field(edge, L.D_IN_NEXT))
+    if (core.field(edge, L.D_LINKED) !== 0) found.push(core.field(edge, L.D_DEPENDENCY));
+  return found;
+}
+
+/** One that waits for this job, through however many others, can't be waited for. Linear. */
+function refuseCycle(state: EngineState, slot: Slot, wanted: ReadonlySet<Slot>): void {
+  const seen = new Set<Slot>();
+  for (const start of wanted) {
+    const open = [start];
+    for (let at = open.pop(); at !== undefined; at = open.pop()) {
+      if (at === slot) {
+        const what = start === slot ? 'itself' : `${describe(state, start)}, which waits for it`;
+        throw new ValidationError(`${describe(state, slot)} can't wait for ${what}. Leave that reference out.`, {
+          path: 'refs',
+        });
+      }
+      if (seen.has(at)) continue;
+      seen.add(at);
+      open.push(...awaitedBy(state, at));
+    }
+  }
 }

@@ -1,10 +1,11 @@
 /** References of jobs on their way in: who depends on whom, and whether that can be. */
 import type { JobRef } from '../../client/connection.js';
 import { UnknownDependencyError, ValidationError } from '../../client/errors.js';
-import { L, type Slot } from '../core/index.js';
+import type { Slot } from '../core/index.js';
 import type { QueueEntry } from '../queues.js';
 import type { EngineState } from '../state.js';
 import type { Entry } from './admission.js';
+import { awaitedBy } from './dependencies.js';
 import { resolve } from './references.js';
 
 /** What one item depends on, in order: a job that is there, or another item of the same call. */
@@ -98,7 +99,7 @@ function changesPlan({ replace, plan, error }: Entry): boolean {
 }
 
 /** The items of the call that each item waits for, also through jobs that are there and wait for one that an item replaces. */
-function needsOf({ core }: EngineState, entries: readonly Entry[]): Map<Entry, Entry[]> {
+function needsOf(state: EngineState, entries: readonly Entry[]): Map<Entry, Entry[]> {
   const replacedBy = new Map<Slot, Entry>();
   for (const entry of entries) if (changesPlan(entry)) replacedBy.set(entry.existing as Slot, entry);
   const needs = new Map<Entry, Entry[]>();
@@ -115,10 +116,7 @@ function needsOf({ core }: EngineState, entries: readonly Entry[]): Map<Entry, E
       seen.add(slot);
       const replacing = replacedBy.get(slot);
       if (replacing !== undefined) found.push(replacing);
-      else if (slot !== 0 && core.state(slot) === L.STATE_BLOCKED) {
-        for (let edge = core.field(slot, L.S_DEPENDENCIES); edge !== 0; edge = core.field(edge, L.D_IN_NEXT))
-          if (core.field(edge, L.D_LINKED) !== 0) slots.push(core.field(edge, L.D_DEPENDENCY));
-      }
+      else if (slot !== 0) slots.push(...awaitedBy(state, slot));
     }
     needs.set(entry, found);
   }

@@ -29,6 +29,8 @@ export interface ColdRecord {
   attempts?: { at: number; error: string }[];
   cancelReason?: string;
   progress?: unknown;
+  /** That it is to look up, and the last run that may not have: see interrupt.ts. */
+  interruption?: { reason: string; run: number };
   logs?: string[];
   logCount?: number;
   /** Of a job that has finished; the short form when all are of one queue and have generated ids. */
@@ -43,20 +45,21 @@ export function coldOf(state: EngineState, slot: Slot): ColdRecord {
 
 /**
  * Not from the reserve, which is for what keeps jobs going: stacks of many failures would use it up. In full memory what is longest is
- * left out, and if even the rest finds no room the record keeps what it has.
+ * left out, and if even the rest finds no room the record keeps what it has (false).
  */
-export function setCold(state: EngineState, slot: Slot, cold: ColdRecord): void {
+export function setCold(state: EngineState, slot: Slot, cold: ColdRecord): boolean {
   const { core, payloads } = state;
   let block = payloads.encodeValue(cold);
   if (block === undefined) {
     const { stacktrace: _stacks, logs: _logs, attempts: _attempts, ...short } = cold;
     block = payloads.encodeValue(short);
   }
-  if (block === undefined) return;
+  if (block === undefined) return false;
   const before = core.field(slot, L.S_EXTRA);
   if (before !== 0) core.wasm.blockFree(before);
   core.setField(slot, L.S_EXTRA, block);
   state.journal?.touch(slot, PART_EXTRA);
+  return true;
 }
 
 /** The state that users see: records that only linger or are remembered count as gone. */
@@ -128,6 +131,7 @@ export function snapshot(state: EngineState, slot: Slot): JobSnapshot {
     processedOn: started === 0 ? undefined : core.time(slot, L.S_PROCESSED_ON),
     finishedOn: finished === 0 ? undefined : finished,
   };
+  if (cold.interruption !== undefined) record.interruption = cold.interruption.reason;
   if (now === 'failed') {
     record.dlq = { reason: reasonOf(flagsOf(state, slot)), enteredAt: finished, attempts: cold.attempts ?? [] };
   }

@@ -2,6 +2,7 @@
  * What becomes of a run: completed, failed, delayed, released, cancelled, lost. Everything here happens on the engine's thread; a run
  * on another thread is heard of through its outcome ring.
  */
+import { backoffDelay } from '../../client/backoff.js';
 import type { DlqReason, ErrorRecord, Outcome } from '../../client/connection.js';
 import { JOB_DEFAULTS, type JobOptions } from '../../client/options.js';
 import { type Block, L, type Slot } from '../core/index.js';
@@ -10,11 +11,11 @@ import type { EngineState } from '../state.js';
 import { announce, flagsOf, idOf, queueOf, setFlags, tell, tellQueue } from '../state.js';
 import { toBlocked, toDelayed, toReady, toReadyOnceDurable } from '../upkeep/postponed.js';
 import { beginAging, endAging } from './aging.js';
-import { backoffDelay } from './backoff.js';
-import { settleDependents, unlinkAll } from './dependencies.js';
+import { release, settleDependents, unlinkAll } from './dependencies.js';
 import { ended } from './endings.js';
 import { CANCELLING, DISCARDED, GROUPED, SUSPECT, SUSPECT_OUT, TIMED_OUT, withReason } from './flags.js';
 import { groupRunOver, groupStarted, groupUnused, isGrouped } from './groups.js';
+import { isInterrupted } from './interrupt.js';
 import { coldOf, resultOf, setCold } from './records.js';
 
 /** How a failed attempt is told, in the block of an outcome or directly. */
@@ -87,6 +88,7 @@ function settleOther(
   if (kind === L.OUTCOME_FAILED) failRun(state, slot, (value ?? noRoom(state)) as Failure, thread);
   else if (kind === L.OUTCOME_DELAYED) delayRun(state, slot, delayMs);
   else if (kind === L.OUTCOME_CANCELLED) cancelRun(state, slot);
+  else if (kind === L.OUTCOME_WAITING) blockRun(state, slot);
   else releaseRun(state, slot, delayMs !== 0);
 }
 
@@ -121,6 +123,9 @@ export function settleLocal(state: EngineState, low: number, high: number, outco
       break;
     case 'cancelled':
       cancelRun(state, slot);
+      break;
+    case 'waiting':
+      blockRun(state, slot);
       break;
     case 'released':
       releaseRun(state, slot, outcome.unused);
@@ -178,8 +183,11 @@ export function armTimeout(state: EngineState, slot: Slot, timeoutMs: number, st
   state.alarm.arm();
 }
 
-/** Common to every end of a run: counts it, ends its `ttl`, frees its place among the suspects. Gives the flags it had. */
-function runOver(state: EngineState, slot: Slot, end: RunEnd): number {
+/**
+ * Common to every end of a run: counts it, ends its `ttl`, frees its place among the suspects; unless it `waits` for what it was told to
+ * wait for, it waits for that no more. Gives the flags it had.
+ */
+function runOver(state: EngineState, slot: Slot, end: RunEnd, waits = false): number {
   const { core } = state;
   if (state.breakers.isUsed) state.breakers.over(state, slot, end, state.owners[core.wasm.jobOwner(slot)]?.breaker);
   const flags = flagsOf(state, slot);
@@ -187,6 +195,7 @@ function runOver(state: EngineState, slot: Slot, end: RunEnd): number {
   core.setTime(slot, L.S_EXPIRY, 0);
   endAging(state, slot);
   if ((flags & GROUPED) !== 0) groupRunOver(state, slot);
+  if (!waits && core.field(slot, L.S_UNSETTLED) !== 0) unlinkAll(state, slot);
   if ((flags & (TIMED_OUT | CANCELLING | SUSPECT_OUT)) !== 0) {
     setFlags(state, slot, 0, TIMED_OUT | CANCELLING);
     leaveSuspects(state, slot);
@@ -300,12 +309,11 @@ function retryLater(
 
 /** Not an attempt: the handler asked for it, or its service is out of reach. */
 function delayRun(state: EngineState, slot: Slot, delayMs: number): void {
-  if ((runOver(state, slot, 'neutral') & DISCARDED) !== 0) {
-    endDiscarded(state, slot);
-    return;
-  }
+  const flags = runOver(state, slot, 'neutral');
   afterRun(state, slot);
-  requeue(state, slot, delayMs, state.clock.now(), false);
+  if ((flags & DISCARDED) !== 0) endDiscarded(state, slot);
+  else if ((flags & CANCELLING) !== 0) finishCancelled(state, slot);
+  else requeue(state, slot, isInterrupted(state, slot) ? 0 : delayMs, state.clock.now(), false);
 }
 
 /** Not an attempt and not lost: back to the head of its priority. `unused`: nobody has begun with it. */
@@ -332,6 +340,22 @@ function giveBack(state: EngineState, slot: Slot): void {
   else beginAging(state, slot);
   tell(state, slot, 'waiting', () => ({ prev: 'active' }));
   announce(state, queueOf(state, slot), 1);
+}
+
+/** Not an attempt: it runs again when what `waitFor` was told of has settled, at once if that has happened meanwhile. */
+function blockRun(state: EngineState, slot: Slot): void {
+  const flags = runOver(state, slot, 'neutral', true);
+  afterRun(state, slot);
+  if ((flags & (DISCARDED | CANCELLING)) !== 0) {
+    unlinkAll(state, slot);
+    if ((flags & DISCARDED) !== 0) endDiscarded(state, slot);
+    else finishCancelled(state, slot);
+    return;
+  }
+  if (isInterrupted(state, slot)) unlinkAll(state, slot);
+  toBlocked(state, slot);
+  tell(state, slot, 'blocked', () => ({ prev: 'active' }));
+  if (state.core.field(slot, L.S_UNSETTLED) === 0) release(state, slot);
 }
 
 /** The handler rejected after it had been told to stop for a cancellation. */
@@ -438,9 +462,9 @@ export function leaveSuspects(state: EngineState, slot: Slot): void {
   while (!queue.suspectOut) {
     const next = queue.suspects.shift();
     if (next === undefined) return;
-    // Cancelled or removed meanwhile: its slot is in another state, or another job's.
-    if (core.number(next.slot) === next.number && core.state(next.slot) === L.STATE_BLOCKED)
-      makeReady(state, next.slot, true, 'waiting');
+    // Cancelled or removed meanwhile: its slot is in another state, or another job's; or it waits for other jobs.
+    const isThere = core.number(next.slot) === next.number && core.state(next.slot) === L.STATE_BLOCKED;
+    if (isThere && core.field(next.slot, L.S_UNSETTLED) === 0) makeReady(state, next.slot, true, 'waiting');
   }
 }
 

@@ -358,6 +358,10 @@ export class AttachedConnection implements C.Connection, ThreadView {
     return this.#call('getState', queue, ref);
   }
 
+  listJobs(queue: string, states: readonly C.JobState[], offset: number, count: number): Promise<C.JobSnapshot[]> {
+    return this.#call('listJobs', queue, states, offset, count);
+  }
+
   getCounts(queue: string): Promise<C.JobCounts> {
     return this.#call('getCounts', queue);
   }
@@ -370,12 +374,20 @@ export class AttachedConnection implements C.Connection, ThreadView {
     return this.#call('explain', queue, ref);
   }
 
+  waitFor(queue: string, ref: C.JobRef, refs: readonly C.JobRef[]): Promise<boolean> {
+    return this.#call('waitFor', queue, ref, refs);
+  }
+
   getLogs(queue: string, ref: C.JobRef): Promise<string[]> {
     return this.#call('getLogs', queue, ref);
   }
 
   cancel(queue: string, ref: C.JobRef, reason: string | undefined): Promise<'cancelled' | 'aborting' | 'finished'> {
     return this.#call('cancel', queue, ref, reason);
+  }
+
+  interrupt(queue: string, ref: C.JobRef, reason: string): Promise<boolean> {
+    return this.#call('interrupt', queue, ref, reason);
   }
 
   remove(queue: string, ref: C.JobRef): Promise<boolean> {

@@ -366,6 +366,9 @@ export class ThreadClaims implements ClaimSource {
       case 'delayed':
         this.#end(run, L.OUTCOME_DELAYED, 0, outcome.delayMs);
         return true;
+      case 'waiting':
+        this.#end(run, L.OUTCOME_WAITING, 0, 0);
+        return true;
       case 'released':
         this.#end(run, L.OUTCOME_RELEASED, 0, 0);
         return true;

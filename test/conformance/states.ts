@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { type Job, RateLimitError, UnrecoverableError } from 'flashq';
 import { describe, expect, test } from 'vitest';
-import { kitOf, type Suite } from './kit.js';
+import { errorOf, kitOf, type Suite } from './kit.js';
 
 interface Row {
   readonly from: string;
@@ -187,6 +187,13 @@ export const states: Suite = (harness) => {
       happens: () => kit.pass(5_011),
     },
     'active → waiting: its worker closed and gave it back': { before: active, happens: (job) => closers.get(job)!() },
+    "active → blocked: the handler's `job.waitFor` has to wait": {
+      before: active,
+      happens: async (job) => {
+        const awaited = await other();
+        await fail(job, await errorOf((await queue().getJob(job))!.waitFor(awaited)));
+      },
+    },
     'active → cancelled: `cancel`, and the handler rejected or the grace ended': {
       before: active,
       happens: async (job) => {

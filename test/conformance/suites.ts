@@ -13,8 +13,10 @@ import { identity } from './identity.js';
 import type { Suite } from './kit.js';
 import { order } from './order.js';
 import { retry } from './retry.js';
+import { sagas } from './sagas.js';
 import { states } from './states.js';
 import { waiting } from './waiting.js';
+import { waitingRuns } from './waiting-runs.js';
 
 export const SUITES: Readonly<Record<string, Suite>> = {
   adding,
@@ -30,6 +32,8 @@ export const SUITES: Readonly<Record<string, Suite>> = {
   identity,
   order,
   retry,
+  sagas,
   states,
   waiting,
+  'waiting runs': waitingRuns,
 };

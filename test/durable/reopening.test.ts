@@ -2,7 +2,7 @@
 import { type AddOptions, Engine, Queue, StoreError, TestClock } from 'flashq';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { MemoryStore } from '#engine/store/memory-store.js';
-import { Hand } from '../conformance/kit.js';
+import { errorOf, Hand } from '../conformance/kit.js';
 import { temporaryDir } from '../support/places.js';
 
 const EAGER = { slack: 1.2, slackBytes: 200, stepBytes: 200, stepSlots: 50, forgetGroups: 1, forgetBytes: 1 };
@@ -159,6 +159,51 @@ test('a job lost twice keeps its place while it waits, and others that were lost
   await queue.resume();
   // The last one that was lost came to the head of those that have to wait.
   expect((await order()).slice(0, 4)).toEqual(['other', 1, 3, 2]);
+});
+
+test.each(['closed', 'crashed'])(
+  'a run that waited still waits after the engine was %s, and runs again when that has settled',
+  async (how) => {
+    const [fails, completes] = [await add('fails'), await add('completes', { delay: MINUTE_MS })];
+    const waits = await add('waits', { priority: 1, onDependencyFailure: 'fail', maxDeliveries: 1 });
+    await queue.changePriority(waits, { priority: 9 });
+    const hand = new Hand('q', { connection: engine });
+    const run = await hand.next();
+    run.fail(await errorOf(run.job.waitFor([fails, completes])));
+    (await hand.next()).fail(new Error('no'));
+    await settled();
+    await (how === 'closed' ? reopen() : crash());
+    expect(await queue.getJobState(waits)).toBe('blocked');
+    expect((await queue.explain(waits)).waitsFor.map((one) => one.id)).toContain(completes);
+    await clock.advance(MINUTE_MS);
+    expect(await order()).toEqual(['completes', 'waits']);
+    expect((await queue.getJob(waits))?.toJSON()).toMatchObject({ attemptsMade: 0, attemptsStarted: 2 });
+  },
+);
+
+test('what an awaited job came to while the log did not know is heard of after a crash', async () => {
+  const gate = await add('gate');
+  const waits = await add('waits', { priority: 1 });
+  const hand = new Hand('q', { connection: engine });
+  const run = await hand.next();
+  run.fail(await errorOf(run.job.waitFor(gate)));
+  await hand.next(); // the gate's run is lost with the engine
+  await settled();
+  await crash();
+  expect(await order()).toEqual(['gate', 'waits']);
+  expect((await queue.getJob(waits))?.attemptsStarted).toBe(2);
+});
+
+test('a run that was about to wait when the engine crashed is a lost one, and waits for nothing', async () => {
+  const gate = await add('gate', { delay: MINUTE_MS });
+  const waits = await add('waits');
+  const hand = new Hand('q', { connection: engine });
+  await errorOf((await hand.next()).job.waitFor(gate));
+  await settled();
+  await crash();
+  expect(await queue.getJobState(waits)).toBe('waiting');
+  expect((await queue.explain(waits)).waitsFor).toEqual([]);
+  expect(await order()).toEqual(['waits']);
 });
 
 test('an engine that can write nothing more when it is closed lets go of its directory', async () => {

@@ -243,7 +243,7 @@ export class QueueModel {
   /** Nothing holds a blocked job any more. */
   #release(job: ModelJob): void {
     job.open.clear();
-    this.#delayOrReady(job, job.opts.delay ?? 0);
+    this.#delayOrReady(job, job.attemptsStarted === 0 ? (job.opts.delay ?? 0) : 0);
     if (this.#gates && job.state === 'waiting') this.#held.add(job);
   }
 

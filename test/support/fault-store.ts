@@ -58,9 +58,10 @@ export class FaultStore implements LogStore {
     return new Session(new FaultMedium(this, this.#epoch, this.#first, this.#next), BATCH_BYTES_MAX);
   }
 
-  /** What the `nth` append will meet, counted from 1 over all sessions. */
-  failAt(nth: number, fault: Fault): void {
-    this.#faults.set(nth, fault);
+  /** What the `nth` append will meet, counted from 1 over all sessions; undefined: nothing, after all. */
+  failAt(nth: number, fault: Fault | undefined): void {
+    if (fault === undefined) this.#faults.delete(nth);
+    else this.#faults.set(nth, fault);
   }
 
   /** Appends that are under way. */

@@ -50,6 +50,17 @@ describe('from inside a handler', () => {
     expect(await queue.addAndWait('nests', { queue: names, depth: 3 })).toEqual([3, 2, 1, 'the bottom']);
   });
 
+  test('waitFor lets the slot go: a queue of one thread and one slot waits for itself', async () => {
+    const { queue } = await start('tasks.js', { concurrency: 1 });
+    const job = await queue.add('waits', { queue: 'work' }, { attempts: 1, maxDeliveries: 1 });
+    expect(await queue.finished(job)).toEqual({
+      swallowed: 'FLASHQ_UNKNOWN_DEPENDENCY',
+      results: [1, 2, 3],
+      runs: 2,
+    });
+    expect((await queue.getJob(job.id))?.attemptsMade).toBe(0);
+  });
+
   test('many handlers add many jobs at once', async () => {
     const { engine, queue } = await start('tasks.js', { threads: 2, concurrency: 50 });
     const inline = new Worker('other', async (job) => job.data, { connection: engine, concurrency: 100 });

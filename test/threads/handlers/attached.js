@@ -1,6 +1,6 @@
 /** A user's own thread that joins the engine of another, and does what it is told. */
 import { parentPort, workerData } from 'node:worker_threads';
-import { Engine, FlowProducer, Job, Queue, QueueEvents, Worker } from 'flashq';
+import { defineSaga, Engine, FlowProducer, Job, Queue, QueueEvents, Worker } from 'flashq';
 import { count, opened } from './board.js';
 
 let engine;
@@ -12,7 +12,39 @@ function queue(name = 'work') {
   return queues.get(name);
 }
 
+/** Its second step waits for `gate`, unless it is told to stop; its third one fails. */
+function newSaga({ started, gate, work = true }) {
+  return defineSaga({
+    name: 'order',
+    work,
+    steps: [
+      { name: 'first', execute: (data) => [data], compensate: ([data]) => count(data.undone) },
+      {
+        name: 'gated',
+        timeout: 60_000,
+        async execute(list, { signal }) {
+          count(started);
+          await opened(gate, signal);
+          return [...list, 'through'];
+        },
+      },
+      { name: 'job', queue: 'work', job: 'job' },
+    ],
+  });
+}
+
+let saga;
+
 const commands = {
+  defineSaga(args) {
+    saga = newSaga(args);
+  },
+  runSaga: async ({ data, id }) => (await saga.run(data, { id })).id,
+  sagaResult: async ({ id }) => (await saga.get(id)).result(),
+  cancelSaga: ({ id, reason }) => saga.cancel(id, reason),
+  sagaState: async ({ id }) => (await (await saga.get(id)).status()).state,
+  listSagas: async (args) => (await saga.list(args)).map(({ id }) => id),
+  closeSaga: (how) => saga.close(how),
   attach({ handle, twice }) {
     engine = Engine.attach(handle);
     if (twice) Engine.attach(handle);

@@ -5,6 +5,16 @@ import { Queue } from 'flashq';
 import { board, count, counted, opened } from './board.js';
 
 const tasks = {
+  /** Fans out to `queue` and waits, without holding its slot. `swallowed`: what comes of a reference that leads nowhere. */
+  async waits(job) {
+    const queue = new Queue(job.data.queue);
+    const swallowed = await job.waitFor('nobody').catch((error) => error.code);
+    const items = [1, 2, 3].map((n) => ({ name: 'echo', data: n, opts: { jobId: `${job.id}-${n}` } }));
+    await job.waitFor(await queue.addBulk(items));
+    const results = await job.getDependencyResults();
+    return { swallowed, results: Object.values(results), runs: job.attemptsStarted };
+  },
+
   echo: (job) => job.data,
 
   async slowEcho(job) {

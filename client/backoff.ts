@@ -1,6 +1,6 @@
 /** How long a retry waits. */
-import { DURATION_MAX_MS } from '../../client/checks.js';
-import type { BackoffOptions } from '../../client/options.js';
+import { DURATION_MAX_MS } from './checks.js';
+import type { BackoffOptions } from './options.js';
 
 /**
  * Milliseconds before the retry that follows failure number `failures` (1, 2, ...): `delay`, or `delay * factor^(failures - 1)` for
