@@ -1,5 +1,5 @@
 /** What holds over several threads of a queue: turns of groups and their limits, and the circuit breaker. */
-import { Queue, TestClock, Worker } from 'flashq';
+import { Queue, QueueEvents, TestClock, Worker } from 'flashq';
 import { describe, expect, test } from 'vitest';
 import { board, handler, open, openEngine, reached, start, until } from './support.js';
 
@@ -25,12 +25,14 @@ describe('the circuit breaker', () => {
     const jobs = await queue.addBulk(Array.from({ length: 200 }, () => call));
     await until(async () => (await queue.getCircuitBreaker())?.state === 'open', 'the breaker is open');
     let probes = 0;
+    const events = new QueueEvents('work', { connection: engine });
+    events.on('breaker:half-open', () => void probes++);
+    await events.waitUntilReady();
     for (let ms = 0; ms < 5000; ms += 500) {
       await clock.advance(500);
-      if ((await queue.getCircuitBreaker())?.state !== 'half-open') continue;
-      probes++;
       await until(async () => (await queue.getCircuitBreaker())?.state === 'open', 'the probe has failed');
     }
+    await events.close();
     expect(probes).toBeGreaterThan(1);
     const during = board[CALLS]! - before;
     expect(during).toBeLessThanOrEqual(5 + threads + probes);
