@@ -391,7 +391,8 @@ function stepsOf({ plan, done, current, failure }: SagaRecord): StepStatus[] {
  *
  * A step that was running when the process ended runs again, with the same `idempotencyKey`; one that has settled never does.
  *
- * Steps are functions, which run in this process, or jobs of any queue. A process that only starts sagas gives `work: false`.
+ * Steps are functions, which run in this process, or jobs of any queue. A process that only starts sagas gives `work: false`; one that
+ * works on them stays alive until `close`, as with a Worker.
  *
  * @throws ValidationError
  *
