@@ -38,6 +38,8 @@ export interface CurrentStep {
   losses: number;
   /** One is under way. Found so by a later run, it was lost. Not of steps that are jobs: these look after their own. */
   isStarted: boolean;
+  /** The worker closes while it is under way: should it be given back, it was not lost. */
+  isGivenBack?: boolean;
   /** Its job may be there. */
   isAdded?: boolean;
   /** Its failed job is to be retried. */

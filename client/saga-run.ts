@@ -105,7 +105,16 @@ export class SagaRun {
     if (current?.isStarted !== true) return;
     current.isStarted = false;
     current.inDoubt = true;
-    current.losses++;
+    if (current.isGivenBack !== true) current.losses++;
+    delete current.isGivenBack;
+  }
+
+  /** The worker begins to close: a step that runs may be taken from it. */
+  closing(): void {
+    const { current } = (this.#record as SagaRecord | undefined) ?? {};
+    if (current?.isStarted !== true) return;
+    current.isGivenBack = true;
+    this.#save().catch(() => {}); // then it counts as lost
   }
 
   /** Why the saga is to be cancelled, if it is. */
@@ -302,6 +311,7 @@ export class SagaRun {
     const ended = await this.#call(step, current.kind, (signal) => run({ attempt, signal }));
     this.#checkRun();
     current.isStarted = false;
+    delete current.isGivenBack;
     return ended.how === 'done' && current.kind === 'execute' ? kept(ended.output) : ended;
   }
 

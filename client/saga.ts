@@ -167,6 +167,7 @@ export class Saga<Data = any, Result = any> {
   readonly #link: ConnectionLink;
   readonly #runs: SagaRuns;
   readonly #worker: Worker | undefined;
+  readonly #working = new Set<SagaRun>();
   #isClosing = false;
 
   /** Use `defineSaga`. */
@@ -188,12 +189,18 @@ export class Saga<Data = any, Result = any> {
           context as InterruptibleContext,
           () => this.#isClosing,
         );
-        return run.run();
+        this.#working.add(run);
+        try {
+          return await run.run();
+        } finally {
+          this.#working.delete(run);
+        }
       },
       { connection: options.connection, concurrency: this.#definition.concurrency },
     );
     this.#worker.on('closing', () => {
       this.#isClosing = true;
+      for (const run of this.#working) run.closing();
     });
   }
 
@@ -391,7 +398,8 @@ function stepsOf({ plan, done, current, failure }: SagaRecord): StepStatus[] {
  *
  * A step that was running when the process ended runs again, with the same `idempotencyKey`; one that has settled never does.
  *
- * Steps are functions, which run in this process, or jobs of any queue. A process that only starts sagas gives `work: false`.
+ * Steps are functions, which run in this process, or jobs of any queue. A process that only starts sagas gives `work: false`; one that
+ * works on them stays alive until `close`, as with a Worker.
  *
  * @throws ValidationError
  *

@@ -118,6 +118,7 @@ export class ThreadClaims implements ClaimSource {
 
   readonly #run = (): void => {
     this.#isScheduled = false;
+    if (this.#isParked) return; // it was scheduled by a run that ended at once, before the look that found nothing
     while (this.#credit > 0 && !this.#isClosed && this.#kept.length === 0) {
       if (this.#turn >= TURN_JOBS) {
         this.#schedule();

@@ -18,8 +18,8 @@ const attached = (durable: boolean): Harness => ({
     const engine = await Engine.open({ clock, ...(durable ? { store: new MemoryStore() } : {}), ...opts });
     const connection = Engine.attach(engine.handle);
     const settle = async (): Promise<void> => {
-      await clock.advance(0);
       for (let turn = 0; turn < QUIET_TURNS; turn++) {
+        await clock.advance(0);
         await engine.connection.durable();
         await new Promise((resolve) => setImmediate(resolve));
       }

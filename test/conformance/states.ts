@@ -103,6 +103,10 @@ export const states: Suite = (harness) => {
     'delayed → waiting: its time has come': { before: delayed, happens: () => kit.pass(1001) },
     'delayed → waiting: `promote`': { before: delayed, happens: (job) => job.promote() },
     'delayed → waiting: `changeDelay` to 0': { before: delayed, happens: (job) => job.changeDelay(0) },
+    'delayed → waiting: a saga is cancelled, of which it is the job': {
+      before: delayed,
+      happens: (job) => kit.engine.connection.interrupt('q', job, 'enough'),
+    },
     'delayed → delayed: `changeDelay`': { before: delayed, happens: (job) => job.changeDelay(5000) },
     'delayed → cancelled: `cancel`': { before: delayed, happens: (job) => queue().cancel(job) },
     'delayed → failed: its `ttl` is over (after a `changeDelay` beyond it)': {
@@ -140,6 +144,15 @@ export const states: Suite = (harness) => {
     'blocked → cancelled: a dependency has failed, policy `cancel`': {
       before: () => blockedOn({ onDependencyFailure: 'cancel' }),
       happens: failDependency,
+    },
+    'blocked → waiting: a saga is cancelled, of which it is the job': {
+      before: async () => {
+        const job = await active();
+        await fail(job, await errorOf((await queue().getJob(job))!.waitFor(await other())));
+        await closers.get(job)!();
+        return job;
+      },
+      happens: (job) => kit.engine.connection.interrupt('q', job, 'enough'),
     },
     'blocked → blocked: a dependency has failed, policy `wait`': {
       before: () => blockedOn({ onDependencyFailure: 'wait' }),

@@ -150,6 +150,16 @@ test('a step that ends its process every time is given up, in doubt; the saga is
   expect(calls).toEqual(['a', 'b', 'b', 'b', 'b', 'b', 'undo a']);
 });
 
+test('a step that a closing engine gives back is not lost, however often', async () => {
+  for (let n = 0; n < 8; n++) {
+    await define([step('a'), step('b', hangs)]).run(null, { id: 's' });
+    await settled();
+    await reopen();
+  }
+  expect(await (await define([step('a'), step('b')]).run(null, { id: 's' })).result()).toBe('b');
+  expect(calls).toEqual(['a', ...Array(9).fill('b')]);
+});
+
 test('an engine that closes starts no further step, and the next one goes on there', async () => {
   let end!: (value: unknown) => void;
   const waits = () =>

@@ -1,5 +1,6 @@
 import { ConnectionError, Engine, Queue, Worker } from 'flashq';
 import { describe, expect, test } from 'vitest';
+import { type Core, L } from '#engine/core/index.js';
 import { AttachedThread } from './attached.js';
 import { board, handler, open, openEngine, reached, until } from './support.js';
 
@@ -148,6 +149,21 @@ describe('working in an attached thread', () => {
     await thread.call('closeWorkers');
     expect(engine.stats().threads).toBe(1);
     expect(await (await queue.add('job', 0)).getState()).toBe('waiting');
+  });
+
+  test('a thread that parks waits once: a second wait would stay, and take a wake-up from who has its place next', async () => {
+    const engine = await openEngine();
+    const attached = Engine.attach(engine.handle);
+    const { core } = attached.connection as unknown as { core: Core };
+    const queue = new Queue('here', { connection: attached });
+    const worker = new Worker('here', (job) => job.data, { connection: attached }); // its runs end before they are waited for
+    for (let i = 0; i < 5; i++) expect(await queue.addAndWait('job', i)).toBe(i);
+    const parked = () =>
+      [2, 3, 4].map((thread) => core.parkIndex(thread)).filter((at) => core.i32[at] === L.PARK_PARKED);
+    await until(() => parked().length === 1);
+    expect(Atomics.notify(core.i32, parked()[0] as number)).toBe(1);
+    await worker.close();
+    attached.close();
   });
 
   test('several Workers in one thread', async () => {
