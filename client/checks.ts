@@ -98,7 +98,7 @@ export function checkQueueName(name: unknown): string {
 }
 
 /** Text that fits and can be told apart from other text once it is UTF-8 (lone surrogates all become the same character). */
-function checkText(value: unknown, path: string, bytesMax: number): string {
+export function checkText(value: unknown, path: string, bytesMax: number): string {
   if (typeof value !== 'string' || value.length === 0) refuse(path, 'be a string that is not empty', value);
   if (value.length * UTF8_BYTES_PER_UNIT_MAX > bytesMax) {
     const bytes = utf8.encode(value).length;

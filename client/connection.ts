@@ -5,6 +5,7 @@
  *
  * Everything is batch-first. Values (`data`, results) cross as JS values; the implementation encodes them.
  */
+import type { CheckedFilter } from './job-filter.js';
 import type { JobOptions, RetentionPolicy } from './options.js';
 
 /** `queue` is set for references given as a `Job` or `{queue, id}`; a bare string is resolved against `queue` of the call. */
@@ -249,9 +250,33 @@ export interface Explanation {
   waitsFor: DependencyRecord[];
 }
 
+/** Jobs of the dead letter queue. */
+export type FailedSelection = readonly JobRef[] | CheckedFilter | 'all';
+
+/** What is kept of a queue's failed jobs, and how they come back. */
+export interface DlqConfig {
+  /** Milliseconds after which a failed job is evicted. Default 30 days. */
+  readonly age?: number;
+  /** Failed jobs beyond which the oldest are evicted. Default 100,000. */
+  readonly count?: number;
+  /** As soon as so many failed jobs are there, the event `dlq:threshold` tells. Default: never. */
+  readonly threshold?: number;
+  /** Jobs a second that `retryDlq` lets go: the others wait as delayed ones for their turn. Default: all at once. */
+  readonly redriveRate?: number;
+}
+
+/** The settings of a queue; `null` takes one away. */
 export interface QueueConfig {
   rateLimit?: { max: number; duration: number } | null;
   concurrency?: number | null;
+  /** One setting as a whole: what isn't named in it has its default. */
+  dlq?: DlqConfig | null;
+  /** Milliseconds that a finished job's own id is remembered, for jobs that don't say. Default 24 h; 0: not at all. */
+  idempotencyTtl?: number | null;
+  /** Ids that this queue remembers at most; the oldest go. Default: only the engine's `idempotencyMax` holds. */
+  idempotencyMax?: number | null;
+  /** Lost runs after which a job is given up, for jobs that don't say. Default 5. */
+  maxDeliveries?: number | null;
 }
 
 /**
@@ -293,11 +318,12 @@ export interface Connection {
   updateProgress(queue: string, ref: JobRef, progress: unknown): Promise<void>;
   log(queue: string, ref: JobRef, line: string): Promise<number>;
   /** Retries jobs of the dead letter queue; undefined = all. Returns how many. */
-  retryFailed(queue: string, refs: readonly JobRef[] | undefined): Promise<number>;
+  retryFailed(queue: string, which: FailedSelection, opts: { withDependencies: boolean }): Promise<number>;
+  purgeFailed(queue: string, which: FailedSelection): Promise<number>;
   /** Puts a job that does not run into the dead letter queue, reason `moved`. */
   moveToDlq(queue: string, ref: JobRef, reason: string): Promise<void>;
   /** Newest first. */
-  listFailed(queue: string, offset: number, count: number): Promise<JobSnapshot[]>;
+  listFailed(queue: string, offset: number, count: number, filter?: CheckedFilter): Promise<JobSnapshot[]>;
 
   pause(queue: string): Promise<void>;
   resume(queue: string): Promise<void>;
@@ -327,4 +353,4 @@ export interface Connection {
   random(): number;
 }
 
-export type { JobOptions, RetentionPolicy };
+export type { CheckedFilter, JobOptions, RetentionPolicy };

@@ -247,7 +247,7 @@ export class Job<Data = any, Result = any, Name extends string = string> extends
    * @throws ValidationError when it isn't failed.
    */
   async retry(): Promise<void> {
-    if ((await this.#connection.retryFailed(this.queueName, [this])) > 0) return;
+    if ((await this.#connection.retryFailed(this.queueName, [this], { withDependencies: false })) > 0) return;
     const state = await this.getState();
     if (state === 'unknown') throw new JobNotFoundError({ queue: this.queueName, jobId: this.id });
     throw new ValidationError(`Job ${JSON.stringify(this.id)} is ${state}: only a failed job can be retried`, {
@@ -262,6 +262,12 @@ export class Job<Data = any, Result = any, Name extends string = string> extends
    */
   remove(): Promise<boolean> {
     return this.#connection.remove(this.queueName, this);
+  }
+
+  /** Puts it into the dead letter queue, reason `moved`; see `queue.moveToDlq`. */
+  moveToDlq(reason: string): Promise<void> {
+    if (typeof reason !== 'string') refuse('reason', 'be a string', reason);
+    return this.#connection.moveToDlq(this.queueName, this, reason);
   }
 
   /** Makes a delayed job ready now. */

@@ -11,6 +11,7 @@ import {
   checkObject,
   checkOneOf,
   checkOptionNames,
+  checkText,
   DURATION_MAX_MS,
   INT32_MAX,
   type KnownNames,
@@ -85,6 +86,8 @@ export interface AddOptions {
   readonly stackTraceLimit?: number | undefined;
   /** Milliseconds since the epoch to show as `job.timestamp` instead of the moment of admission. */
   readonly timestamp?: number | undefined;
+  /** At most 32 words of at most 128 bytes by which jobs are found (`getJobs`, `getDlq` and their like, filter `tag`). */
+  readonly tags?: readonly string[] | undefined;
 }
 
 // ---- what the engine reads ------------------------------------------------------------------------------------------------
@@ -126,6 +129,7 @@ export interface JobOptions {
   readonly keepLogs?: number;
   readonly stackTraceLimit?: number;
   readonly timestamp?: number;
+  readonly tags?: readonly string[];
 }
 
 /** What an option means when it is absent. `idempotencyTtl` and `maxDeliveries` may have another default on a queue. */
@@ -155,6 +159,8 @@ export const ON_DEPENDENCY_FAILURE: readonly OnDependencyFailure[] = ['fail', 'r
 /** Logs and stacks are kept in memory with the job. */
 const KEPT_MAX = 10_000;
 const FACTOR_MAX = 1000;
+const TAGS_MAX = 32;
+const TAG_BYTES_MAX = 128;
 
 // ---- parts ----------------------------------------------------------------------------------------------------------------
 
@@ -209,6 +215,13 @@ export function normaliseRetention(value: unknown, path: string): RetentionPolic
     refuse(path, 'name an age (ms) or a count; to keep everything say false', value);
   if (age === 0 || count === 0) return true;
   return Object.freeze({ ...(age === undefined ? {} : { age }), ...(count === undefined ? {} : { count }) });
+}
+
+function normaliseTags(value: unknown): readonly string[] {
+  if (!Array.isArray(value)) refuse('opts.tags', 'be an array of strings', value);
+  if (value.length > TAGS_MAX) refuse('opts.tags', `have at most ${TAGS_MAX} members`, value);
+  const tags = value.map((tag: unknown, i) => checkText(tag, `opts.tags[${i}]`, TAG_BYTES_MAX));
+  return Object.freeze([...new Set(tags)]);
 }
 
 // ---- the table of options -------------------------------------------------------------------------------------------------
@@ -289,6 +302,9 @@ const SETTERS: Record<string, Check> = {
   timestamp(into, value) {
     into.timestamp = checkDuration(value, 'opts.timestamp');
   },
+  tags(into, value) {
+    into.tags = normaliseTags(value);
+  },
 };
 
 const CHECKS = new Map(Object.entries(SETTERS));
@@ -298,7 +314,7 @@ const ON_DEPENDENCY_HINT = 'say it on the job that waits, with onDependencyFailu
 /** What other libraries (and other calls of this one) call differently. */
 export const OPTION_NAMES: KnownNames = {
   known: [...CHECKS.keys()],
-  later: ['deduplication', 'group', 'tags', 'expireWhilePaused'],
+  later: ['deduplication', 'group', 'expireWhilePaused'],
   elsewhere: {
     name: 'the name of a job is the first argument of add.',
     parent: 'let the parent name its children with dependsOn.',

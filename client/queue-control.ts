@@ -3,7 +3,15 @@ import { checkBoolean, checkInteger, checkObject, checkOptionNames, checkQueueNa
 import type { JobCounts, JobState, QueueConfig } from './connection.js';
 import { ConnectionLink } from './default-connection.js';
 import { type Job, jobOfSnapshot } from './job.js';
-import { checkConfig, type DlqSelection, dlqRefs, QUEUE_OPTIONS, type QueueOptions } from './queue-options.js';
+import { checkFilter, type JobFilter } from './job-filter.js';
+import {
+  checkConfig,
+  type DlqSelection,
+  dlqSelection,
+  QUEUE_OPTIONS,
+  type QueueOptions,
+  retryOptions,
+} from './queue-options.js';
 
 /** The part of `Queue` for operators. */
 export class QueueControl<Data = any, Result = any, Name extends string = string> {
@@ -145,13 +153,26 @@ export class QueueControl<Data = any, Result = any, Name extends string = string
 
   // ---- dead letters -----------------------------------------------------------------------------------------------------------
 
-  /** Failed jobs, the newest first, with `failedReason` and `dlq`. */
-  async getDlq(count = 100, opts: { readonly offset?: number } = {}): Promise<Job<Data, Result, Name>[]> {
-    checkOptionNames(checkObject(opts, 'opts'), 'opts', { known: ['offset'], later: ['filter'] });
+  /**
+   * Failed jobs, the newest first, with `failedReason`, `attemptsMade`, `finishedOn` and `dlq: {reason, enteredAt, attempts}`.
+   *
+   * @param count At most so many, 100 by default.
+   * @param opts `offset`: so many of those that match are left out; `filter`: which ones, see `JobFilter` (`since` and `until` are about
+   *   the moment at which they came to the dead letter queue).
+   *
+   * @example
+   * const expired = await queue.getDlq(50, { filter: { reason: 'expired', since: Date.now() - 3_600_000 } });
+   */
+  async getDlq(
+    count = 100,
+    opts: { readonly offset?: number | undefined; readonly filter?: JobFilter | undefined } = {},
+  ): Promise<Job<Data, Result, Name>[]> {
+    checkOptionNames(checkObject(opts, 'opts'), 'opts', { known: ['offset', 'filter'] });
     const wanted = checkInteger(count, 'count', 0, INT32_MAX);
     const offset = opts.offset === undefined ? 0 : checkInteger(opts.offset, 'opts.offset', 0, INT32_MAX);
+    const filter = opts.filter === undefined ? undefined : checkFilter(opts.filter, 'opts.filter', false);
     const connection = await this.link.ready();
-    const snapshots = await connection.listFailed(this.name, offset, wanted);
+    const snapshots = await connection.listFailed(this.name, offset, wanted, filter);
     return snapshots.map((one) => jobOfSnapshot(connection, one));
   }
 
@@ -161,14 +182,43 @@ export class QueueControl<Data = any, Result = any, Name extends string = string
   }
 
   /**
-   * Runs failed jobs again, their attempts counted from zero; atomic. `retryDlq()` and `retryDlq('all')` take all of them. Returns
-   * how many were retried.
+   * Runs failed jobs again: a job, several, those that match a filter, or `'all'`, which is also what no argument means. They keep id,
+   * data and history; attempts and lost runs are counted from zero, and `ttl` from now. One atomic step, dependencies first.
    *
-   * @throws ValidationError also for an explicit `undefined`, so that a mistake doesn't retry everything.
+   * A job that failed by its dependencies waits again for all that have not completed. While one of them has failed and is not among
+   * these jobs, it stays where it is and isn't counted; with `withDependencies` these are retried, too, and what they depend on, in any depth and queue.
+   * Whoever was told of the failure stays told.
+   *
+   * With a `redriveRate` (`queue.configure({ dlq: { redriveRate } })`) only the first runs at once; the others are delayed by turns.
+   *
+   * @returns How many were put back.
+   * @throws ValidationError also for an explicit `undefined`, `null`, `{}` or an undefined member of a filter, so that a mistake doesn't
+   *   retry everything; JobNotFoundError when a job that was named isn't there: then nothing has been done.
+   *
+   * @example
+   * await queue.retryDlq({ reason: 'timeout' }, { withDependencies: true });
    */
-  async retryDlq(...selection: [which?: DlqSelection]): Promise<number> {
-    const refs = dlqRefs(selection);
-    return (await this.link.ready()).retryFailed(this.name, refs);
+  async retryDlq(
+    ...selection: [which?: DlqSelection, opts?: { readonly withDependencies?: boolean }]
+  ): Promise<number> {
+    const which = dlqSelection(selection, true);
+    const opts = retryOptions(selection[1]);
+    return (await this.link.ready()).retryFailed(this.name, which, opts);
+  }
+
+  /**
+   * Removes failed jobs for good, and forgets their ids: a job, several, those that match a filter, or `'all'`. One atomic step.
+   * Dependents that still wait for one of them (policy `wait`) fail.
+   *
+   * @returns How many were removed.
+   * @throws ValidationError also without an argument, and as `retryDlq`; JobNotFoundError when a job that was named isn't there.
+   *
+   * @example
+   * await queue.purgeDlq({ until: Date.now() - 7 * 86_400_000 });
+   */
+  async purgeDlq(...selection: [which: DlqSelection]): Promise<number> {
+    const which = dlqSelection(selection, false);
+    return (await this.link.ready()).purgeFailed(this.name, which);
   }
 
   // ---- the end ----------------------------------------------------------------------------------------------------------------

@@ -3,14 +3,16 @@ import {
   checkBoolean,
   checkDuration,
   checkInteger,
+  checkNumber,
   checkObject,
   checkOptionNames,
+  INT32_MAX,
   type KnownNames,
   refuse,
 } from './checks.js';
-import type { JobRef, QueueConfig } from './connection.js';
+import type { DlqConfig, FailedSelection, QueueConfig } from './connection.js';
 import type { ConnectionInput } from './default-connection.js';
-import { ValidationError } from './errors.js';
+import { checkFilter, type JobFilter } from './job-filter.js';
 import type { AddOptions } from './options.js';
 import { type JobReference, normaliseRef, normaliseRefs } from './references.js';
 
@@ -27,7 +29,7 @@ export interface WaitOptions {
 }
 
 /** Which jobs of the dead letter queue. */
-export type DlqSelection = JobReference | readonly JobReference[] | 'all';
+export type DlqSelection = JobReference | readonly JobReference[] | JobFilter | 'all';
 
 export const QUEUE_OPTIONS: KnownNames = {
   known: ['connection', 'defaultJobOptions'],
@@ -64,22 +66,30 @@ export function waitTimeout(wait: unknown): number | undefined {
   return checkTimeout(given.timeout);
 }
 
-/** undefined: all. */
-export function dlqRefs(selection: readonly unknown[]): JobRef[] | undefined {
+/**
+ * What `retryDlq` and `purgeDlq` were given. An explicit `undefined`, `null` or `{}` is refused: a mistake must not choose everything.
+ * `all`: whether no argument at all means all of them.
+ */
+export function dlqSelection(selection: readonly unknown[], all: boolean): FailedSelection {
   const [which] = selection;
-  if (selection.length === 0 || which === 'all') return undefined;
+  if (which === 'all' || (all && selection.length === 0)) return 'all';
   if (Array.isArray(which)) return normaliseRefs(which, 'refs');
-  if (typeof which === 'object' && which !== null && !('id' in which)) {
-    throw new ValidationError('Filters of the dead letter queue are not supported yet in this version of flashQ.', {
-      path: 'ref',
-    });
-  }
-  return [normaliseRef(which)];
+  if (typeof which === 'object' && which !== null && !('id' in which)) return checkFilter(which, 'filter', true);
+  if (typeof which === 'string' || typeof which === 'object') return [normaliseRef(which)];
+  return refuse('which', "be a job, jobs, a filter, or 'all'", which);
+}
+
+export function retryOptions(opts: unknown): { withDependencies: boolean } {
+  if (opts === undefined) return { withDependencies: false };
+  const given = checkObject(opts, 'opts');
+  checkOptionNames(given, 'opts', { known: ['withDependencies'] });
+  const { withDependencies = false } = given;
+  return { withDependencies: checkBoolean(withDependencies, 'opts.withDependencies') };
 }
 
 const CONFIG_NAMES: KnownNames = {
-  known: ['rateLimit', 'concurrency'],
-  later: ['aging', 'groups', 'dlq', 'idempotencyTtl', 'idempotencyMax', 'maxDeliveries'],
+  known: ['rateLimit', 'concurrency', 'dlq', 'idempotencyTtl', 'idempotencyMax', 'maxDeliveries'],
+  later: ['aging', 'groups'],
   elsewhere: { limiter: 'it is called rateLimit here.' },
 };
 
@@ -96,7 +106,45 @@ export function checkConfig(config: unknown): QueueConfig {
   if (concurrency === null) wanted.concurrency = null;
   else if (concurrency !== undefined)
     wanted.concurrency = checkInteger(concurrency, 'config.concurrency', 1, LIMIT_MAX);
+  checkKept(given, wanted);
   return wanted;
+}
+
+/** What is kept of jobs that have ended, and how often they may be lost. */
+function checkKept(given: Record<string, unknown>, wanted: QueueConfig): void {
+  const { dlq, idempotencyTtl, idempotencyMax, maxDeliveries } = given;
+  if (dlq !== undefined) wanted.dlq = dlq === null ? null : checkDlq(dlq);
+  if (idempotencyTtl !== undefined)
+    wanted.idempotencyTtl = idempotencyTtl === null ? null : checkDuration(idempotencyTtl, 'config.idempotencyTtl');
+  if (idempotencyMax !== undefined)
+    wanted.idempotencyMax =
+      idempotencyMax === null ? null : checkInteger(idempotencyMax, 'config.idempotencyMax', 0, INT32_MAX);
+  if (maxDeliveries !== undefined)
+    wanted.maxDeliveries =
+      maxDeliveries === null ? null : checkInteger(maxDeliveries, 'config.maxDeliveries', 1, DELIVERIES_MAX);
+}
+
+const DELIVERIES_MAX = 255;
+const REDRIVE_RATE_MIN = 0.001;
+const REDRIVE_RATE_MAX = 1_000_000;
+
+function checkDlq(value: unknown): DlqConfig {
+  const path = 'config.dlq';
+  const given = checkObject(value, path);
+  checkOptionNames(given, path, {
+    known: ['age', 'count', 'threshold', 'redriveRate'],
+    elsewhere: { maxAge: 'it is called age here (milliseconds).', limit: 'it is called count here.' },
+  });
+  const { age, count, threshold, redriveRate } = given;
+  const most = count === undefined ? INT32_MAX : checkInteger(count, `${path}.count`, 1, INT32_MAX);
+  return {
+    ...(age === undefined ? {} : { age: checkDuration(age, `${path}.age`) }),
+    ...(count === undefined ? {} : { count: most }),
+    ...(threshold === undefined ? {} : { threshold: checkInteger(threshold, `${path}.threshold`, 1, most) }),
+    ...(redriveRate === undefined
+      ? {}
+      : { redriveRate: checkNumber(redriveRate, `${path}.redriveRate`, REDRIVE_RATE_MIN, REDRIVE_RATE_MAX) }),
+  };
 }
 
 /** @throws ValidationError */

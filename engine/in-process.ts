@@ -5,6 +5,7 @@ import type { Slot } from './core/index.js';
 import { admit } from './jobs/admission.js';
 import * as control from './jobs/control.js';
 import { dependenciesOf, dependencyRecords } from './jobs/dependencies.js';
+import * as dlq from './jobs/dlq.js';
 import { visibleState } from './jobs/records.js';
 import { mustResolve, visibleSlot } from './jobs/references.js';
 import { awaitAdded, awaitJobs } from './jobs/waiting.js';
@@ -185,17 +186,21 @@ export class InProcessConnection implements C.Connection {
     return this.#told(control.addLog(this.state, queue, ref, line));
   }
 
-  async retryFailed(queue: string, refs: readonly C.JobRef[] | undefined): Promise<number> {
-    return this.#told(control.retryFailed(this.state, this.#writable(queue), refs));
+  async retryFailed(queue: string, which: C.FailedSelection, opts: { withDependencies: boolean }): Promise<number> {
+    return this.#told(dlq.retryFailed(this.state, this.#writable(queue), which, opts.withDependencies));
   }
 
-  async listFailed(queue: string, offset: number, count: number): Promise<C.JobSnapshot[]> {
-    return this.#told(control.listFailed(this.state, this.#queue(queue), offset, count));
+  async purgeFailed(queue: string, which: C.FailedSelection): Promise<number> {
+    return this.#told(dlq.purgeFailed(this.state, this.#writable(queue), which));
+  }
+
+  async listFailed(queue: string, offset: number, count: number, filter?: C.CheckedFilter): Promise<C.JobSnapshot[]> {
+    return this.#told(dlq.listFailed(this.state, this.#queue(queue), offset, count, filter));
   }
 
   async moveToDlq(queue: string, ref: C.JobRef, reason: string): Promise<void> {
     this.#writable(queue);
-    return this.#told(control.moveToDlq(this.state, queue, ref, reason));
+    return this.#told(dlq.moveToDlq(this.state, queue, ref, reason));
   }
 
   async pause(queue: string): Promise<void> {

@@ -6,6 +6,7 @@ setDefaultConnectionResolver(resolveConnection);
 
 export type {
   DependencyRecord,
+  DlqConfig,
   DlqReason,
   ErrorRecord,
   Explanation,
@@ -46,6 +47,7 @@ export {
   WaitTimeoutError,
 } from '../client/errors.js';
 export { Job, type JobJson } from '../client/job.js';
+export type { JobFilter } from '../client/job-filter.js';
 export { type AddOptions, JOB_DEFAULTS, type JobOptions, type JobReference } from '../client/options.js';
 export {
   type BulkAnswer,

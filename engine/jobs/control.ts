@@ -7,25 +7,25 @@ import type {
   JobSnapshot,
   JobStateOrUnknown,
 } from '../../client/connection.js';
-import { EngineFullError, JobActiveError, JobNotFoundError, ValidationError } from '../../client/errors.js';
+import { EngineFullError, JobActiveError, ValidationError } from '../../client/errors.js';
 import { JOB_DEFAULTS } from '../../client/options.js';
 import { L, type Slot } from '../core/index.js';
 import type { QueueEntry } from '../queues.js';
 import type { EngineState } from '../state.js';
 import { announce, flagsOf, idOf, queueOf, setFlags, tell, tellQueue } from '../state.js';
-import { toBlocked, toDelayed } from '../upkeep/postponed.js';
-import { dependencyRecords, dropDependencies, hopeless, reconnect } from './dependencies.js';
+import { toDelayed } from '../upkeep/postponed.js';
+import { dependencyRecords, dropDependencies } from './dependencies.js';
 import { deferEnds, discard, ended } from './endings.js';
 import { CANCELLING, DISCARDED } from './flags.js';
 import { coldOf, setCold, snapshot, visibleState } from './records.js';
 import { mustResolve, resolve, visibleSlot } from './references.js';
-import { describe, leaveSuspects, makeReady, sendToDlq, tellRemoval } from './settle.js';
+import { describe, leaveSuspects, makeReady, tellRemoval } from './settle.js';
 import { tellWaiters } from './waiting.js';
 
 // ---- one job ---------------------------------------------------------------------------------------------------------------
 
 /** Takes a waiting job back from claimers, into the engine's hands (as blocked); true for every state but active and finished. */
-function hold(state: EngineState, slot: Slot): boolean {
+export function hold(state: EngineState, slot: Slot): boolean {
   const { core } = state;
   const raw = core.state(slot);
   if (raw === L.STATE_WAITING) {
@@ -100,7 +100,7 @@ function forgetId(state: EngineState, queue: string, ref: JobRef): boolean {
  * Removes a job that nobody can claim: waiters and dependents are told. `prev`: its state before it was held. What dependents that end by
  * it lead to comes when it is gone: it could be its eviction.
  */
-function removeHeld(state: EngineState, slot: Slot, prev: JobStateOrUnknown): void {
+export function removeHeld(state: EngineState, slot: Slot, prev: JobStateOrUnknown): void {
   deferEnds(() => {
     tellWaiters(state, slot, prev); // before those of dependents: this happened first
     tellRemoval(state, slot);
@@ -116,7 +116,7 @@ export function promote(state: EngineState, queue: string, ref: JobRef): void {
   makeReady(state, slot, false, 'delayed');
 }
 
-function refuseState(state: EngineState, slot: Slot, what: string, needed: string): never {
+export function refuseState(state: EngineState, slot: Slot, what: string, needed: string): never {
   throw new ValidationError(
     `${describe(state, slot)} can't be ${what}: it is ${visibleState(state, slot)}, not ${needed}.`,
   );
@@ -276,79 +276,6 @@ function hasThreads(state: EngineState, queue: QueueEntry): boolean {
     if (core.u32[record] === L.THREAD_LIVE && core.u32[record + (L.T_QUEUE >>> 2)] === queue.address) return true;
   }
   return false;
-}
-
-// ---- the dead letter queue --------------------------------------------------------------------------------------------------
-
-/** Newest first. */
-export function listFailed(state: EngineState, queue: QueueEntry, offset: number, count: number): JobSnapshot[] {
-  const { core } = state;
-  const found: JobSnapshot[] = [];
-  let slot = core.listTail(queue.address, L.STATE_FAILED);
-  for (let at = 0; slot !== 0 && at < offset + count; at++) {
-    if (at >= offset) found.push(snapshot(state, slot));
-    slot = core.field(slot, L.S_PREV);
-  }
-  return found;
-}
-
-/** Puts failed jobs back: all of the queue, or those named. How many. */
-export function retryFailed(state: EngineState, queue: QueueEntry, refs: readonly JobRef[] | undefined): number {
-  const { core } = state;
-  const chosen = new Set<Slot>();
-  if (refs === undefined) {
-    for (let slot = core.listHead(queue.address, L.STATE_FAILED); slot !== 0; slot = core.field(slot, L.S_NEXT))
-      chosen.add(slot);
-  } else {
-    for (const ref of refs) {
-      const slot = visibleSlot(state, queue.name, ref);
-      if (slot === 0) throw new JobNotFoundError({ queue: ref.queue ?? queue.name, jobId: ref.id });
-      if (core.state(slot) === L.STATE_FAILED) chosen.add(slot);
-    }
-  }
-  leaveOut(state, chosen);
-  for (const slot of chosen) retryOne(state, slot, chosen);
-  return chosen.size;
-}
-
-/** Takes out of `chosen` what could not run: a dependency has ended and is not among them, or could not run itself. Linear. */
-function leaveOut(state: EngineState, chosen: Set<Slot>): void {
-  const neededBy = new Map<Slot, Slot[]>();
-  const out: Slot[] = [];
-  for (const slot of chosen) {
-    for (const dependency of hopeless(state, slot)) {
-      if (!chosen.has(dependency)) out.push(slot);
-      const known = neededBy.get(dependency);
-      if (known === undefined) neededBy.set(dependency, [slot]);
-      else known.push(slot);
-    }
-  }
-  for (let slot = out.pop(); slot !== undefined; slot = out.pop()) {
-    if (chosen.delete(slot)) out.push(...(neededBy.get(slot) ?? []));
-  }
-}
-
-function retryOne(state: EngineState, slot: Slot, chosen: ReadonlySet<Slot>): void {
-  const { core } = state;
-  const open = reconnect(state, slot, (dependency) => chosen.has(dependency));
-  core.setField(slot, L.S_ATTEMPTS, 0);
-  core.setLost(slot, 0);
-  core.setTime(slot, L.S_FINISHED_ON, 0);
-  const { ttl = 0 } = state.payloads.opts(core.field(slot, L.S_PAYLOAD));
-  core.setTime(slot, L.S_EXPIRY, ttl === 0 ? 0 : state.clock.now() + ttl); // counted anew, or an expired one would expire at once
-  tell(state, slot, 'retrying', () => ({ prev: 'failed' }));
-  if (open > 0) {
-    toBlocked(state, slot);
-    tell(state, slot, 'blocked', () => ({ prev: 'failed' }));
-  } else makeReady(state, slot, false, 'failed');
-  if (ttl !== 0) state.alarm.arm();
-}
-
-export function moveToDlq(state: EngineState, queue: string, ref: JobRef, reason: string): void {
-  const slot = mustResolve(state, queue, ref);
-  const prev = visibleState(state, slot);
-  if (!hold(state, slot)) refuseState(state, slot, 'moved to the dead letter queue', 'waiting, delayed or blocked');
-  sendToDlq(state, slot, 'moved', reason, prev);
 }
 
 // ---- whole queues ------------------------------------------------------------------------------------------------------------

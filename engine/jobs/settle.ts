@@ -10,7 +10,7 @@ import { announce, flagsOf, idOf, queueOf, setFlags, tell, tellQueue } from '../
 import { toBlocked, toDelayed, toReady, toReadyOnceDurable } from '../upkeep/postponed.js';
 import { backoffDelay } from './backoff.js';
 import { settleDependents, unlinkAll } from './dependencies.js';
-import { ended } from './endings.js';
+import { ended, isKeptFailed } from './endings.js';
 import { CANCELLING, DISCARDED, SUSPECT, SUSPECT_OUT, TIMED_OUT, withReason } from './flags.js';
 import { coldOf, resultOf, setCold } from './records.js';
 
@@ -322,7 +322,7 @@ export function loseRun(state: EngineState, slot: Slot): void {
   core.setLost(slot, lost);
   tell(state, slot, 'stalled', () => ({ lost }));
   const opts = state.payloads.opts(core.field(slot, L.S_PAYLOAD));
-  const most = opts.maxDeliveries ?? JOB_DEFAULTS.maxDeliveries;
+  const most = opts.maxDeliveries ?? queueOf(state, slot).config.maxDeliveries ?? JOB_DEFAULTS.maxDeliveries;
   if (lost >= most) {
     const why = `Its worker died while running it, ${lost} times`;
     const error = { name: 'Error', message: why, stack: '' };
@@ -413,7 +413,17 @@ function enterDlq(state: EngineState, slot: Slot, reason: DlqReason, message: st
     attemptsMade: core.field(slot, L.S_ATTEMPTS),
   }));
   drainedCheck(state, slot);
+  thresholdCheck(state, slot);
   ended(state, slot);
+}
+
+/** Tells when the dead letter queue has just grown to the number that its queue was configured with. */
+function thresholdCheck(state: EngineState, slot: Slot): void {
+  const { name, address, config } = queueOf(state, slot);
+  const threshold = config.dlq?.threshold;
+  if (threshold === undefined || !isKeptFailed(state, slot)) return;
+  const count = state.core.listCount(address, L.STATE_FAILED);
+  if (count === threshold) tellQueue(state, name, 'dlq:threshold', { count, threshold });
 }
 
 /** Fails a job that is not running: expired, a dependency failed, moved by hand. Not for `waiting` ones: withdraw first. */

@@ -401,16 +401,20 @@ export class AttachedConnection implements C.Connection, ThreadView {
     return this.#call('log', queue, ref, line);
   }
 
-  retryFailed(queue: string, refs: readonly C.JobRef[] | undefined): Promise<number> {
-    return this.#call('retryFailed', queue, refs);
+  retryFailed(queue: string, which: C.FailedSelection, opts: { withDependencies: boolean }): Promise<number> {
+    return this.#call('retryFailed', queue, which, opts);
+  }
+
+  purgeFailed(queue: string, which: C.FailedSelection): Promise<number> {
+    return this.#call('purgeFailed', queue, which);
   }
 
   moveToDlq(queue: string, ref: C.JobRef, reason: string): Promise<void> {
     return this.#call('moveToDlq', queue, ref, reason);
   }
 
-  listFailed(queue: string, offset: number, count: number): Promise<C.JobSnapshot[]> {
-    return this.#call('listFailed', queue, offset, count);
+  listFailed(queue: string, offset: number, count: number, filter?: C.CheckedFilter): Promise<C.JobSnapshot[]> {
+    return this.#call('listFailed', queue, offset, count, filter);
   }
 
   pause(queue: string): Promise<void> {

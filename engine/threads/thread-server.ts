@@ -52,6 +52,7 @@ const METHODS = new Set([
   'updateProgress',
   'log',
   'retryFailed',
+  'purgeFailed',
   'moveToDlq',
   'listFailed',
   'pause',

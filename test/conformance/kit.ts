@@ -117,7 +117,9 @@ const EVENT_NAMES = [
   'resumed',
   'configured',
   'obliterated',
+  'cleaned',
   'dlq:evicted',
+  'dlq:threshold',
   'gap',
 ] as const;
 

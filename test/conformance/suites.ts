@@ -1,5 +1,6 @@
 /** All topics of the suite, by name. */
 import { adding } from './adding.js';
+import { deadLetters } from './dead-letters.js';
 import { dependencies } from './dependencies.js';
 import { dependencyFailures } from './dependency-failures.js';
 import { ends } from './ends.js';
@@ -12,6 +13,7 @@ import { waiting } from './waiting.js';
 
 export const SUITES: Readonly<Record<string, Suite>> = {
   adding,
+  'dead letters': deadLetters,
   dependencies,
   'dependency failures': dependencyFailures,
   ends,
