@@ -147,7 +147,8 @@ export const deadLetters: Suite = (harness) => {
       expect(again).toMatchObject({ id: job.id, attemptsMade: 0, failedReason: 'why', finishedOn: undefined });
       expect(again?.stacktrace).toHaveLength(2);
       await queue().resume();
-      await failAll();
+      await kit.worker(() => Promise.reject(new Error('again')));
+      await errorOf(queue().finished(job));
       expect((await queue().getJob(job))?.attemptsMade).toBe(2);
     });
 
