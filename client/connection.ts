@@ -321,6 +321,9 @@ export interface Connection {
   retryFailed(queue: string, which: FailedSelection, opts: { withDependencies: boolean }): Promise<number>;
   purgeFailed(queue: string, which: FailedSelection): Promise<number>;
   /** Puts a job that does not run into the dead letter queue, reason `moved`. */
+  /** The id of the job that holds the key; undefined: nobody. */
+  getKeyHolder(queue: string, id: string): Promise<string | undefined>;
+  releaseKey(queue: string, id: string): Promise<boolean>;
   moveToDlq(queue: string, ref: JobRef, reason: string): Promise<void>;
   /** Newest first. */
   listFailed(queue: string, offset: number, count: number, filter?: CheckedFilter): Promise<JobSnapshot[]>;

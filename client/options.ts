@@ -14,6 +14,7 @@ import {
   checkText,
   DURATION_MAX_MS,
   INT32_MAX,
+  JOB_ID_BYTES_MAX,
   type KnownNames,
   refuse,
   refuseOption,
@@ -45,6 +46,24 @@ export type RetentionInput =
 
 export type OnDuplicate = 'return' | 'replace' | 'error' | 'rerun';
 export type OnDependencyFailure = 'fail' | 'run' | 'run-now' | 'cancel' | 'wait';
+
+/**
+ * While a job holds the key `id`, adds with it give that job, `deduplicated`. Without a `ttl` the key is held until the job has
+ * completed, failed for good or been cancelled (simple); with one, for so long from the add on (throttle). With `replace` and a
+ * `delay` the newest add counts (debounce). Unlike `jobId` nothing is remembered, and two jobs of one key have two ids.
+ */
+export interface DeduplicationOptions {
+  /** 1 to 512 bytes; a key belongs to its queue. */
+  readonly id: string;
+  /** Milliseconds, from 1. */
+  readonly ttl?: number | undefined;
+  /** An add that meets the key lets its `ttl` begin anew. Default false. */
+  readonly extend?: boolean | undefined;
+  /** An add that meets the key of a job that is still delayed gives this job its own data, options and delay. Default false. */
+  readonly replace?: boolean | undefined;
+  /** An add that meets the key of a running job is kept, only the last one, and added when that job has ended. Not with `ttl`. Default false. */
+  readonly keepLastIfActive?: boolean | undefined;
+}
 
 /** The options of `queue.add`. Times are milliseconds. A member that is `undefined` counts as absent. */
 export interface AddOptions {
@@ -88,6 +107,8 @@ export interface AddOptions {
   readonly timestamp?: number | undefined;
   /** At most 32 words of at most 128 bytes by which jobs are found (`getJobs`, `getDlq` and their like, filter `tag`). */
   readonly tags?: readonly string[] | undefined;
+  /** Lets one job stand for many adds. */
+  readonly deduplication?: DeduplicationOptions | undefined;
 }
 
 // ---- what the engine reads ------------------------------------------------------------------------------------------------
@@ -130,6 +151,7 @@ export interface JobOptions {
   readonly stackTraceLimit?: number;
   readonly timestamp?: number;
   readonly tags?: readonly string[];
+  readonly deduplication?: DeduplicationOptions;
 }
 
 /** What an option means when it is absent. `idempotencyTtl` and `maxDeliveries` may have another default on a queue. */
@@ -161,6 +183,11 @@ const KEPT_MAX = 10_000;
 const FACTOR_MAX = 1000;
 const TAGS_MAX = 32;
 const TAG_BYTES_MAX = 128;
+
+const DEDUPLICATION_NAMES: KnownNames = {
+  known: ['id', 'ttl', 'extend', 'replace', 'keepLastIfActive'],
+  elsewhere: { key: 'it is called id here.', jobId: 'it is called id here; a jobId stands beside deduplication.' },
+};
 
 // ---- parts ----------------------------------------------------------------------------------------------------------------
 
@@ -215,6 +242,22 @@ export function normaliseRetention(value: unknown, path: string): RetentionPolic
     refuse(path, 'name an age (ms) or a count; to keep everything say false', value);
   if (age === 0 || count === 0) return true;
   return Object.freeze({ ...(age === undefined ? {} : { age }), ...(count === undefined ? {} : { count }) });
+}
+
+function normaliseDeduplication(value: unknown): DeduplicationOptions {
+  const path = 'opts.deduplication';
+  const given = checkObject(value, path);
+  checkOptionNames(given, path, DEDUPLICATION_NAMES);
+  const { id, ttl, ...flags } = given;
+  const checked: Record<string, unknown> = { id: checkText(id, `${path}.id`, JOB_ID_BYTES_MAX) };
+  if (ttl !== undefined) checked.ttl = checkDuration(ttl, `${path}.ttl`);
+  if (checked.ttl === 0) refuse(`${path}.ttl`, 'be more than 0 ms', ttl);
+  for (const name in flags) if (flags[name] !== undefined) checked[name] = checkBoolean(flags[name], `${path}.${name}`);
+  if (checked.extend === true && ttl === undefined)
+    refuse(`${path}.ttl`, 'be set for extend, which begins it anew', ttl);
+  if (checked.keepLastIfActive === true && ttl !== undefined)
+    refuse(`${path}.ttl`, 'be left out with keepLastIfActive: that key is held until its job has ended', ttl);
+  return Object.freeze(checked) as unknown as DeduplicationOptions;
 }
 
 function normaliseTags(value: unknown): readonly string[] {
@@ -305,6 +348,9 @@ const SETTERS: Record<string, Check> = {
   tags(into, value) {
     into.tags = normaliseTags(value);
   },
+  deduplication(into, value) {
+    into.deduplication = normaliseDeduplication(value);
+  },
 };
 
 const CHECKS = new Map(Object.entries(SETTERS));
@@ -314,7 +360,7 @@ const ON_DEPENDENCY_HINT = 'say it on the job that waits, with onDependencyFailu
 /** What other libraries (and other calls of this one) call differently. */
 export const OPTION_NAMES: KnownNames = {
   known: [...CHECKS.keys()],
-  later: ['deduplication', 'group', 'expireWhilePaused'],
+  later: ['group', 'expireWhilePaused'],
   elsewhere: {
     name: 'the name of a job is the first argument of add.',
     parent: 'let the parent name its children with dependsOn.',
@@ -323,7 +369,7 @@ export const OPTION_NAMES: KnownNames = {
     continueParentOnFailure: ON_DEPENDENCY_HINT,
     ignoreDependencyOnFailure: ON_DEPENDENCY_HINT,
     removeDependencyOnFailure: ON_DEPENDENCY_HINT,
-    debounce: 'it is called deduplication here, and not supported yet in this version.',
+    debounce: 'it is called deduplication here: { id, ttl }.',
     repeat: 'repeated jobs are not supported yet in this version.',
     cron: 'repeated jobs are not supported yet in this version.',
     repeatJobKey: 'repeated jobs are not supported yet in this version.',
@@ -392,6 +438,7 @@ const recent: (JobOptions | undefined)[] = new Array(RECENT_SIZE).fill(undefined
 function shared(own: Writable): JobOptions | undefined {
   if (own.dependsOn === NO_REFS) delete own.dependsOn;
   if (own.jobId !== undefined || own.dependsOn !== undefined || own.timestamp !== undefined) return Object.freeze(own);
+  if (own.deduplication !== undefined) return Object.freeze(own);
   const place = ((own.priority ?? 0) + (own.delay ?? 0) * 3 + (own.attempts ?? 0) * 7) & (RECENT_SIZE - 1);
   const known = recent[place];
   if (known !== undefined && alike(own, known)) return known;

@@ -1,5 +1,14 @@
 /** What is done to a queue as a whole, rather than to a job: counting, pausing, emptying, limits, dead letters. */
-import { checkBoolean, checkInteger, checkObject, checkOptionNames, checkQueueName, INT32_MAX } from './checks.js';
+import {
+  checkBoolean,
+  checkInteger,
+  checkObject,
+  checkOptionNames,
+  checkQueueName,
+  checkText,
+  INT32_MAX,
+  JOB_ID_BYTES_MAX,
+} from './checks.js';
 import type { JobCounts, JobState, QueueConfig } from './connection.js';
 import { ConnectionLink } from './default-connection.js';
 import { type Job, jobOfSnapshot } from './job.js';
@@ -219,6 +228,20 @@ export class QueueControl<Data = any, Result = any, Name extends string = string
   async purgeDlq(...selection: [which: DlqSelection]): Promise<number> {
     const which = dlqSelection(selection, false);
     return (await this.link.ready()).purgeFailed(this.name, which);
+  }
+
+  // ---- deduplication ----------------------------------------------------------------------------------------------------------
+
+  /** The id of the job that holds a deduplication key (`deduplication: { id }`), or null. */
+  async getDeduplicationJobId(id: string): Promise<string | null> {
+    const key = checkText(id, 'id', JOB_ID_BYTES_MAX);
+    return (await (await this.link.ready()).getKeyHolder(this.name, key)) ?? null;
+  }
+
+  /** Frees a deduplication key; its job stays, and the next add with the key makes another one. Returns how many were freed: 0 or 1. */
+  async removeDeduplicationKey(id: string): Promise<number> {
+    const key = checkText(id, 'id', JOB_ID_BYTES_MAX);
+    return (await (await this.link.ready()).releaseKey(this.name, key)) ? 1 : 0;
   }
 
   // ---- the end ----------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import { attachHere, defaultEngine } from './default.js';
 import { EventLog } from './events/log.js';
 import { InProcessConnection } from './in-process.js';
 import { counts } from './jobs/control.js';
+import { sweepKeys } from './jobs/deduplication.js';
 import { Waiters } from './jobs/waiters.js';
 import { LocalRuns } from './local-claims.js';
 import { type EngineOptions, type ResolvedOptions, resolveEngineOptions } from './options.js';
@@ -213,6 +214,7 @@ export class Engine extends EventEmitter {
     core.wasm.limboAdvance();
     core.wasm.sealedCollect();
     runPostponed(this.#state);
+    sweepKeys(this.#state);
     this.#state.events.upkeep(this.#state.clock.now());
     this.#state.queues.setReportStarts(this.#state.events.recording || this.#state.journal !== undefined);
   }
@@ -327,6 +329,7 @@ function createState(
     alarm: new Alarm(core, clock, () => runTimers(state)),
     rings: new Rings(core, (error) => reportListener(error)),
     entries: new Entries(),
+    keys: { any: false, due: Number.POSITIVE_INFINITY },
     threads: new Set(),
     pools: new Set(),
     workers: new Set(),

@@ -4,6 +4,7 @@ import { EngineClosedError } from '../client/errors.js';
 import type { Slot } from './core/index.js';
 import { admit } from './jobs/admission.js';
 import * as control from './jobs/control.js';
+import { keyHolder, releaseKey } from './jobs/deduplication.js';
 import { dependenciesOf, dependencyRecords } from './jobs/dependencies.js';
 import * as dlq from './jobs/dlq.js';
 import { visibleState } from './jobs/records.js';
@@ -196,6 +197,14 @@ export class InProcessConnection implements C.Connection {
 
   async listFailed(queue: string, offset: number, count: number, filter?: C.CheckedFilter): Promise<C.JobSnapshot[]> {
     return this.#told(dlq.listFailed(this.state, this.#queue(queue), offset, count, filter));
+  }
+
+  async getKeyHolder(queue: string, id: string): Promise<string | undefined> {
+    return this.#told(keyHolder(this.state, this.#queue(queue), id));
+  }
+
+  async releaseKey(queue: string, id: string): Promise<boolean> {
+    return this.#told(releaseKey(this.state, this.#writable(queue), id));
   }
 
   async moveToDlq(queue: string, ref: C.JobRef, reason: string): Promise<void> {

@@ -48,7 +48,13 @@ export {
 } from '../client/errors.js';
 export { Job, type JobJson } from '../client/job.js';
 export type { JobFilter } from '../client/job-filter.js';
-export { type AddOptions, JOB_DEFAULTS, type JobOptions, type JobReference } from '../client/options.js';
+export {
+  type AddOptions,
+  type DeduplicationOptions,
+  JOB_DEFAULTS,
+  type JobOptions,
+  type JobReference,
+} from '../client/options.js';
 export {
   type BulkAnswer,
   type BulkItem,

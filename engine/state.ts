@@ -7,6 +7,7 @@ import { type Core, L, type Slot } from './core/index.js';
 import type { Payloads } from './core/payloads.js';
 import type { EventLog } from './events/log.js';
 import { jobId } from './jobs/claimed.js';
+import type { KeyNotes } from './jobs/deduplication.js';
 import type { Waiters } from './jobs/waiters.js';
 import type { QueueEntry, QueueTable } from './queues.js';
 import type { Entries } from './store/entries.js';
@@ -59,6 +60,7 @@ export interface EngineState {
   readonly rings: Rings;
   /** What must survive and is no job. */
   readonly entries: Entries;
+  readonly keys: KeyNotes;
   /** Of an engine with a data directory: makes what happens survive it. */
   journal: Journal | undefined;
   /** The other threads that share the memory. */
@@ -124,9 +126,15 @@ export function afterDurable({ journal }: EngineState, told: () => void, never?:
   else journal.after(told, never);
 }
 
-/** Records an event about a queue. */
-export function tellQueue(state: EngineState, queue: string, event: string, args: Record<string, unknown> = {}): void {
-  if (state.events.recording) append(state, queue, event, undefined, args);
+/** Records an event about a queue, or about a job of which there is no record. */
+export function tellQueue(
+  state: EngineState,
+  queue: string,
+  event: string,
+  args: Record<string, unknown> = {},
+  jobId?: string,
+): void {
+  if (state.events.recording) append(state, queue, event, jobId, args);
   else state.events.skip();
 }
 

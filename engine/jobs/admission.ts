@@ -11,6 +11,8 @@ import type { QueueEntry } from '../queues.js';
 import type { EngineState } from '../state.js';
 import { announce, flagsOf, idOf, tell } from '../state.js';
 import { toBlocked, toDelayed, toReadyOnceDurable, toReadyQuietly } from '../upkeep/postponed.js';
+import { removeHeld } from './control.js';
+import { holdKey, meetKey, resolveKeys } from './deduplication.js';
 import { applyPolicy, connect, dropDependencies, firstFailed, settleDependents } from './dependencies.js';
 import { deferEnds, discard, hashOf } from './endings.js';
 import { HAS_DEPENDENCIES, OWN_RETENTION, policyFlags } from './flags.js';
@@ -30,6 +32,12 @@ export interface Entry {
   twin?: Entry;
   plan?: Plan;
   slot: Slot;
+  /** Of a deduplication key that was held when it came. */
+  key?: string | undefined;
+  /** The id of the job that holds the key, of which there is no record any more. */
+  gone?: string;
+  /** The job that it takes the place of, under another id. */
+  displaces?: Slot | undefined;
 }
 
 /** Adds jobs. Atomic: throws BulkError and has added nothing; else errors stand in the answers. */
@@ -61,7 +69,8 @@ export function admitBlocks(
 }
 
 function isSimple(opts: JobOptions | undefined): boolean {
-  return opts === undefined || (opts.jobId === undefined && opts.dependsOn === undefined);
+  if (opts === undefined) return true;
+  return opts.jobId === undefined && opts.dependsOn === undefined && opts.deduplication === undefined;
 }
 
 function full(state: EngineState): EngineFullError {
@@ -168,6 +177,7 @@ function admitEntries(state: EngineState, queue: QueueEntry, entries: Entry[], a
   const byId = new Map<string, Entry>();
   for (const entry of entries)
     if (entry.error === undefined && entry.opts?.jobId !== undefined) resolveId(state, queue, entry, byId);
+  resolveKeys(state, queue, entries);
   planDependencies(state, queue, entries, byId);
   if (atomic) refuseIfAny(state, entries);
   // An item may end at once, and others by it: what follows comes when all items have begun and their answers have been read.
@@ -189,7 +199,8 @@ function admitPlanned(state: EngineState, queue: QueueEntry, entries: Entry[], a
 }
 
 function isNew(entry: Entry): boolean {
-  return entry.error === undefined && entry.existing === undefined && entry.twin === undefined;
+  const { error, existing, twin, gone } = entry;
+  return error === undefined && existing === undefined && twin === undefined && gone === undefined;
 }
 
 /** Frees what a refused item holds. */
@@ -350,10 +361,14 @@ function startAll(state: EngineState, queue: QueueEntry, entries: readonly Entry
       if (error === undefined) compare(state, existing ?? slot, entry);
       continue;
     }
+    if (entry.key !== undefined) meetKey(state, queue, entry, now);
+    if (entry.gone !== undefined) continue;
     if (entry.existing !== undefined) {
       restart(state, queue, entry, now);
       continue;
     }
+    if (entry.displaces !== undefined) displace(state, entry.displaces);
+    holdKey(state, queue, entry, now);
     const { slot, opts } = entry;
     const priority = opts?.priority ?? 0;
     if (quiet !== undefined && quiet !== priority) {
@@ -372,6 +387,11 @@ function startAll(state: EngineState, queue: QueueEntry, entries: readonly Entry
   if (ready !== 0) announce(state, queue, ready);
 }
 
+/** A delayed job goes, since the same call adds what takes its place. */
+function displace(state: EngineState, slot: Slot): void {
+  if (state.core.state(slot) === L.STATE_DELAYED) removeHeld(state, slot, 'delayed');
+}
+
 function canBeQuiet(state: EngineState, slot: Slot, opts: JobOptions | undefined): boolean {
   if (state.journal?.gates === true) return false;
   if (opts === undefined) return true;
@@ -381,7 +401,7 @@ function canBeQuiet(state: EngineState, slot: Slot, opts: JobOptions | undefined
 function restart(state: EngineState, queue: QueueEntry, entry: Entry, now: number): void {
   const slot = entry.existing as Slot;
   if (entry.replace !== true) {
-    compare(state, slot, entry);
+    if (entry.key === undefined) compare(state, slot, entry);
     state.core.wasm.blockFree(entry.block);
     return;
   }
@@ -403,8 +423,9 @@ function restart(state: EngineState, queue: QueueEntry, entry: Entry, now: numbe
 /** Another payload under the same id is told as an event. */
 function compare(state: EngineState, slot: Slot, entry: Entry): void {
   const { core, payloads, events } = state;
-  tell(state, slot, 'deduplicated');
-  if (!events.recording) return;
+  const { key } = entry;
+  tell(state, slot, 'deduplicated', key === undefined ? undefined : () => ({ deduplicationId: key }));
+  if (!events.recording || key !== undefined) return; // who shares a key may carry what it likes
   const mine = payloads.dataBytes(entry.block);
   const theirs = payloads.dataBytes(core.field(slot, L.S_PAYLOAD));
   const remembered = core.state(slot) === L.STATE_REMEMBERED;
@@ -458,6 +479,10 @@ function tellAdded(state: EngineState, slot: Slot, event: 'waiting' | 'delayed' 
 function answer(state: EngineState, entry: Entry, now: number): AddAnswer {
   const { error, existing, twin, opts } = entry;
   if (error !== undefined) return { id: opts?.jobId ?? '', deduplicated: false, timestamp: now, error };
+  if (entry.gone !== undefined) {
+    state.core.wasm.blockFree(entry.block);
+    return { id: entry.gone, deduplicated: true, timestamp: now };
+  }
   if (twin !== undefined) {
     state.core.wasm.blockFree(entry.block);
     if (twin.error !== undefined)

@@ -14,6 +14,7 @@ import type { QueueEntry } from '../queues.js';
 import type { EngineState } from '../state.js';
 import { announce, flagsOf, idOf, queueOf, setFlags, tell, tellQueue } from '../state.js';
 import { toDelayed } from '../upkeep/postponed.js';
+import { dropKeys, keyGone } from './deduplication.js';
 import { dependencyRecords, dropDependencies } from './dependencies.js';
 import { deferEnds, discard, ended } from './endings.js';
 import { CANCELLING, DISCARDED } from './flags.js';
@@ -105,6 +106,7 @@ export function removeHeld(state: EngineState, slot: Slot, prev: JobStateOrUnkno
     tellWaiters(state, slot, prev); // before those of dependents: this happened first
     tellRemoval(state, slot);
     tell(state, slot, 'removed', () => ({ prev }));
+    keyGone(state, slot);
     dropDependencies(state, slot);
     discard(state, slot);
   });
@@ -328,6 +330,7 @@ export function obliterate(state: EngineState, queue: QueueEntry, force: boolean
   for (let slot = core.listHead(queue.address, L.STATE_WAITING); slot !== 0; slot = core.field(slot, L.S_NEXT))
     discardRun(state, slot);
   core.wasm.heapClear(queue.address);
+  dropKeys(state, queue);
   if (active === 0) core.wasm.limitsClear(queue.address);
   queue.config = {};
   state.journal?.queueChanged(queue);

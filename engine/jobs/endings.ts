@@ -6,6 +6,7 @@ import { type Block, L, type QueueAddress, type Slot } from '../core/index.js';
 import type { QueueEntry } from '../queues.js';
 import type { EngineState } from '../state.js';
 import { flagsOf, queueOf, setFlags, tell } from '../state.js';
+import { keyEnded } from './deduplication.js';
 import { dropDependencies, rememberDependencies, settleDependents } from './dependencies.js';
 import { ENDING, finalOf, HAS_DEPENDENCIES, OWN_RETENTION, withFinal } from './flags.js';
 import { tellWaiters } from './waiting.js';
@@ -20,6 +21,7 @@ let draining = false;
 
 /** The job's word says completed, failed or cancelled: everything that follows from it. */
 export function ended(state: EngineState, slot: Slot): void {
+  if (state.keys.any) keyEnded(state, slot);
   if ((flagsOf(state, slot) & HAS_DEPENDENCIES) === 0 && state.core.field(slot, L.S_DEPENDENTS) === 0) {
     tellWaiters(state, slot);
     retain(state, slot);

@@ -409,6 +409,14 @@ export class AttachedConnection implements C.Connection, ThreadView {
     return this.#call('purgeFailed', queue, which);
   }
 
+  getKeyHolder(queue: string, id: string): Promise<string | undefined> {
+    return this.#call('getKeyHolder', queue, id);
+  }
+
+  releaseKey(queue: string, id: string): Promise<boolean> {
+    return this.#call('releaseKey', queue, id);
+  }
+
   moveToDlq(queue: string, ref: C.JobRef, reason: string): Promise<void> {
     return this.#call('moveToDlq', queue, ref, reason);
   }

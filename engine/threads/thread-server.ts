@@ -53,6 +53,8 @@ const METHODS = new Set([
   'log',
   'retryFailed',
   'purgeFailed',
+  'getKeyHolder',
+  'releaseKey',
   'moveToDlq',
   'listFailed',
   'pause',

@@ -2,6 +2,7 @@
 import { Engine, type EngineOptions, TestClock } from 'flashq';
 import { describe } from 'vitest';
 import { deadLetters } from './dead-letters.js';
+import { deduplication } from './deduplication.js';
 import type { Harness, World } from './kit.js';
 
 /** A call, what it leads to, and its answer cross the port in turns of their own, and a parked thread wakes some turns later. */
@@ -24,5 +25,5 @@ const attached: Harness = {
   },
 };
 
-const SUITES = { 'dead letters': deadLetters };
+const SUITES = { 'dead letters': deadLetters, deduplication };
 for (const [name, suite] of Object.entries(SUITES)) describe(name, () => suite(attached));

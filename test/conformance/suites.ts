@@ -1,6 +1,7 @@
 /** All topics of the suite, by name. */
 import { adding } from './adding.js';
 import { deadLetters } from './dead-letters.js';
+import { deduplication } from './deduplication.js';
 import { dependencies } from './dependencies.js';
 import { dependencyFailures } from './dependency-failures.js';
 import { ends } from './ends.js';
@@ -14,6 +15,7 @@ import { waiting } from './waiting.js';
 export const SUITES: Readonly<Record<string, Suite>> = {
   adding,
   'dead letters': deadLetters,
+  deduplication,
   dependencies,
   'dependency failures': dependencyFailures,
   ends,
