@@ -477,7 +477,7 @@ function tellAdded(state: EngineState, slot: Slot, event: 'waiting' | 'delayed' 
 // ---- answers ---------------------------------------------------------------------------------------------------------------
 
 function answer(state: EngineState, entry: Entry, now: number): AddAnswer {
-  const { error, existing, twin, opts } = entry;
+  const { error, twin, opts } = entry;
   if (error !== undefined) return { id: opts?.jobId ?? '', deduplicated: false, timestamp: now, error };
   if (entry.gone !== undefined) {
     state.core.wasm.blockFree(entry.block);
@@ -488,15 +488,12 @@ function answer(state: EngineState, entry: Entry, now: number): AddAnswer {
     if (twin.error !== undefined)
       return { id: opts?.jobId ?? '', deduplicated: false, timestamp: now, error: twin.error };
   }
-  const slot = twin === undefined ? existing : (twin.existing ?? twin.slot);
+  const slot = twin === undefined ? entry.existing : (twin.existing ?? twin.slot);
   if (slot !== undefined) {
-    const record = snapshot(state, slot);
-    return {
-      id: record.id,
-      deduplicated: true,
-      timestamp: record.timestamp,
-      existing: { ...record, deduplicated: true },
-    };
+    // Found by the id that it was given, unless it was found by its key.
+    const existing = snapshot(state, slot, entry.key === undefined ? opts?.jobId : undefined);
+    existing.deduplicated = true;
+    return { id: existing.id, deduplicated: true, timestamp: existing.timestamp, existing };
   }
   return { id: idOf(state, entry.slot), deduplicated: false, timestamp: opts?.timestamp ?? now };
 }
