@@ -93,6 +93,27 @@ export interface JobSnapshot {
   dlq?: { reason: DlqReason; enteredAt: number; attempts: { at: number; error: string }[] };
 }
 
+/** Which jobs of a queue, page by page. */
+export interface JobQuery {
+  readonly states: readonly JobState[];
+  readonly limit: number;
+  readonly cursor: string | undefined;
+  readonly filter: CheckedFilter | undefined;
+}
+
+/** May hold fewer jobs than asked for, or none, although there are more: `cursor` says that there may be. */
+export interface JobPage {
+  readonly jobs: JobSnapshot[];
+  readonly cursor?: string;
+}
+
+/** Places in the order of a state, both ends included. */
+export interface JobRange {
+  readonly start: number;
+  readonly end: number;
+  readonly newestFirst: boolean;
+}
+
 export type JobCounts = Record<JobState, number> & { paused: number };
 
 /** An error that crosses a thread or a wire: every field a string or number, so that any thrown value fits. */
@@ -303,6 +324,9 @@ export interface Connection {
   ): Promise<unknown[]>;
 
   getJobs(queue: string, refs: readonly JobRef[]): Promise<(JobSnapshot | undefined)[]>;
+  listJobs(queue: string, query: JobQuery): Promise<JobPage>;
+  listState(queue: string, state: JobState, range: JobRange): Promise<JobSnapshot[]>;
+  clean(queue: string, graceMs: number, limit: number, state: JobState): Promise<string[]>;
   getState(queue: string, ref: JobRef): Promise<JobStateOrUnknown>;
   getCounts(queue: string): Promise<JobCounts>;
   getDependencies(queue: string, ref: JobRef): Promise<DependencyRecord[]>;

@@ -16,6 +16,7 @@ import {
   INT32_MAX,
   JOB_ID_BYTES_MAX,
   type KnownNames,
+  nearest,
   refuse,
   refuseOption,
 } from './checks.js';
@@ -81,6 +82,8 @@ export interface AddOptions {
   readonly timeout?: number | undefined;
   /** The job must have started within `delay` plus this time, or it fails with the reason `expired`; 0 is no limit, the default. */
   readonly ttl?: number | undefined;
+  /** `false`: the time in which the queue is paused doesn't count for `ttl`. Default true. */
+  readonly expireWhilePaused?: boolean | undefined;
   /** Your own id, unique in the queue, to 512 bytes: adding it again returns the job that is there. */
   readonly jobId?: string | undefined;
   /** What to do when the `jobId` is there already. Default `return`. */
@@ -138,6 +141,7 @@ export interface JobOptions {
   readonly backoff?: BackoffOptions;
   readonly timeout?: number;
   readonly ttl?: number;
+  readonly expireWhilePaused?: boolean;
   readonly jobId?: string;
   readonly onDuplicate?: OnDuplicate;
   /** Not empty, no two alike. */
@@ -163,6 +167,7 @@ export const JOB_DEFAULTS = Object.freeze({
   backoff: undefined,
   timeout: 0,
   ttl: 0,
+  expireWhilePaused: true,
   onDuplicate: 'return',
   onDependencyFailure: 'fail',
   removeOnComplete: Object.freeze({ age: 3_600_000, count: 10_000 }),
@@ -197,6 +202,18 @@ const RETENTION_NAMES: KnownNames = {
   elsewhere: { limit: 'removal is driven by time and needs no limit. Leave it out.' },
 };
 
+const BACKOFF_TYPES = ['fixed', 'exponential'];
+const ABBREVIATION_CHARS_MIN = 3;
+
+/** The type that was most likely meant by what would else be the name of a strategy, which nobody has. */
+function misspelt(type: string): string | undefined {
+  if (BACKOFF_TYPES.includes(type)) return undefined;
+  const word = type.toLowerCase();
+  const short = BACKOFF_TYPES.find((one) => word.length >= ABBREVIATION_CHARS_MIN && one.startsWith(word));
+  const near = short ?? nearest(type, BACKOFF_TYPES);
+  return near?.[0] === word[0] ? near : undefined;
+}
+
 /** @throws ValidationError for anything that isn't a number of milliseconds or a complete description. */
 export function normaliseBackoff(value: unknown, path = 'opts.backoff'): BackoffOptions {
   const { factor, jitter } = BACKOFF_DEFAULTS;
@@ -215,6 +232,13 @@ export function normaliseBackoff(value: unknown, path = 'opts.backoff'): Backoff
   if (typeof type !== 'string' || type === '') {
     refuse(`${path}.type`, "be 'fixed', 'exponential', or the name of a strategy of the Worker", type);
   }
+  const meant = misspelt(type);
+  if (meant !== undefined)
+    refuse(
+      `${path}.type`,
+      `be a type of ours or the name of a strategy that can't be taken for one (did you mean '${meant}'?)`,
+      type,
+    );
   const isNamed = type !== 'fixed' && type !== 'exponential';
   if (given.delay === undefined && !isNamed) refuse(`${path}.delay`, `be set for the type '${type}'`, undefined);
   return Object.freeze({
@@ -313,6 +337,9 @@ const SETTERS: Record<string, Check> = {
   ttl(into, value) {
     into.ttl = checkDuration(value, 'opts.ttl');
   },
+  expireWhilePaused(into, value) {
+    into.expireWhilePaused = checkBoolean(value, 'opts.expireWhilePaused');
+  },
   lifo(into, value) {
     into.lifo = checkBoolean(value, 'opts.lifo');
   },
@@ -360,7 +387,7 @@ const ON_DEPENDENCY_HINT = 'say it on the job that waits, with onDependencyFailu
 /** What other libraries (and other calls of this one) call differently. */
 export const OPTION_NAMES: KnownNames = {
   known: [...CHECKS.keys()],
-  later: ['group', 'expireWhilePaused'],
+  later: ['group'],
   elsewhere: {
     name: 'the name of a job is the first argument of add.',
     parent: 'let the parent name its children with dependsOn.',

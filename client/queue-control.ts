@@ -1,6 +1,7 @@
 /** What is done to a queue as a whole, rather than to a job: counting, pausing, emptying, limits, dead letters. */
 import {
   checkBoolean,
+  checkDuration,
   checkInteger,
   checkObject,
   checkOptionNames,
@@ -15,8 +16,12 @@ import { type Job, jobOfSnapshot } from './job.js';
 import { checkFilter, type JobFilter } from './job-filter.js';
 import {
   checkConfig,
+  cleanState,
   type DlqSelection,
   dlqSelection,
+  type GetJobsOptions,
+  jobQuery,
+  jobRange,
   QUEUE_OPTIONS,
   type QueueOptions,
   retryOptions,
@@ -70,6 +75,68 @@ export class QueueControl<Data = any, Result = any, Name extends string = string
     return this.#countOf('failed');
   }
 
+  // ---- reading ----------------------------------------------------------------------------------------------------------------
+
+  /**
+   * Jobs page by page: whatever comes and goes meanwhile, a job that is there from the first page to the last comes exactly once. Pages are
+   * in no order among each other; in a page jobs are in the order of their admission (`getWaiting` and its like have an order).
+   *
+   * @returns The jobs, and the `cursor` for the next page; without one there is none.
+   * @throws ValidationError also for a cursor from before the engine was opened.
+   *
+   * @example
+   * for (let cursor; ; ) {
+   *   const page = await queue.getJobs({ states: ['waiting', 'delayed'], filter: { tag: 'import' }, limit: 500, cursor });
+   *   for (const job of page.jobs) console.log(job.id);
+   *   cursor = page.cursor;
+   *   if (cursor === undefined) break;
+   * }
+   */
+  async getJobs(opts: GetJobsOptions = {}): Promise<{ jobs: Job<Data, Result, Name>[]; cursor?: string }> {
+    const query = jobQuery(opts);
+    const connection = await this.link.ready();
+    const jobs: Job<Data, Result, Name>[] = [];
+    let { cursor } = query;
+    do {
+      const page = await connection.listJobs(this.name, { ...query, limit: query.limit - jobs.length, cursor });
+      for (const one of page.jobs) jobs.push(jobOfSnapshot(connection, one));
+      cursor = page.cursor;
+    } while (cursor !== undefined && jobs.length < query.limit);
+    return cursor === undefined ? { jobs } : { jobs, cursor };
+  }
+
+  async #inState(state: JobState, start: number, end: number, newestFirst = false): Promise<Job<Data, Result, Name>[]> {
+    const range = jobRange(start, end, newestFirst);
+    const connection = await this.link.ready();
+    const snapshots = await connection.listState(this.name, state, range);
+    return snapshots.map((one) => jobOfSnapshot(connection, one));
+  }
+
+  /** Waiting jobs from place `start` to `end`, both included (-1: the last), in the order in which they became ready, priorities aside. */
+  getWaiting(start = 0, end = -1): Promise<Job<Data, Result, Name>[]> {
+    return this.#inState('waiting', start, end);
+  }
+  /** Running jobs, as `getWaiting`. */
+  getActive(start = 0, end = -1): Promise<Job<Data, Result, Name>[]> {
+    return this.#inState('active', start, end);
+  }
+  /** Delayed jobs, as `getWaiting`: in the order in which they were delayed. */
+  getDelayed(start = 0, end = -1): Promise<Job<Data, Result, Name>[]> {
+    return this.#inState('delayed', start, end);
+  }
+  /** Jobs that wait for their dependencies, as `getWaiting`. */
+  getWaitingChildren(start = 0, end = -1): Promise<Job<Data, Result, Name>[]> {
+    return this.#inState('blocked', start, end);
+  }
+  /** Completed jobs, the newest first. */
+  getCompleted(start = 0, end = -1): Promise<Job<Data, Result, Name>[]> {
+    return this.#inState('completed', start, end, true);
+  }
+  /** Failed jobs, the newest first; `getDlq` can filter them. */
+  getFailed(start = 0, end = -1): Promise<Job<Data, Result, Name>[]> {
+    return this.#inState('failed', start, end, true);
+  }
+
   // ---- the queue --------------------------------------------------------------------------------------------------------------
 
   /** Stops claims by all workers; what runs goes on, delays elapse. Resolves when no claim is in progress any more. */
@@ -92,6 +159,28 @@ export class QueueControl<Data = any, Result = any, Name extends string = string
     const { delayed = false, blocked = false } = given as { delayed?: unknown; blocked?: unknown };
     const wanted = { delayed: checkBoolean(delayed, 'opts.delayed'), blocked: checkBoolean(blocked, 'opts.blocked') };
     return (await this.link.ready()).drain(this.name, wanted);
+  }
+
+  /**
+   * Removes jobs of one state that ended at least `graceMs` milliseconds ago (those that have not ended: were admitted), the oldest
+   * first, and forgets their ids; waiters and dependents are told. The event `cleaned` tells how many.
+   *
+   * @param limit At most so many; 0, the default, is no limit.
+   * @param state `completed` by default; never `active`.
+   * @returns The ids of the removed jobs.
+   *
+   * @example
+   * const ids = await queue.clean(3_600_000, 1000, 'failed');
+   */
+  async clean(
+    graceMs: number,
+    limit = 0,
+    state: Exclude<JobState, 'active'> | 'wait' = 'completed',
+  ): Promise<string[]> {
+    const grace = checkDuration(graceMs, 'graceMs');
+    const most = checkInteger(limit, 'limit', 0, INT32_MAX);
+    const from = cleanState(state);
+    return (await this.link.ready()).clean(this.name, grace, most === 0 ? INT32_MAX : most, from);
   }
 
   /**

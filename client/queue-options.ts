@@ -5,12 +5,13 @@ import {
   checkInteger,
   checkNumber,
   checkObject,
+  checkOneOf,
   checkOptionNames,
   INT32_MAX,
   type KnownNames,
   refuse,
 } from './checks.js';
-import type { DlqConfig, FailedSelection, QueueConfig } from './connection.js';
+import type { DlqConfig, FailedSelection, JobQuery, JobRange, JobState, QueueConfig } from './connection.js';
 import type { ConnectionInput } from './default-connection.js';
 import { checkFilter, type JobFilter } from './job-filter.js';
 import type { AddOptions } from './options.js';
@@ -85,6 +86,63 @@ export function retryOptions(opts: unknown): { withDependencies: boolean } {
   checkOptionNames(given, 'opts', { known: ['withDependencies'] });
   const { withDependencies = false } = given;
   return { withDependencies: checkBoolean(withDependencies, 'opts.withDependencies') };
+}
+
+/** Which jobs `getJobs` reads. */
+export interface GetJobsOptions {
+  /** Default: all of them. */
+  readonly states?: readonly JobState[] | undefined;
+  /** At most so many, from 1 to 10,000. Default 100. */
+  readonly limit?: number | undefined;
+  /** Where the page before this one ended. */
+  readonly cursor?: string | undefined;
+  readonly filter?: JobFilter | undefined;
+}
+
+export const JOB_STATES: readonly JobState[] = [
+  'waiting',
+  'delayed',
+  'blocked',
+  'active',
+  'completed',
+  'failed',
+  'cancelled',
+];
+const PAGE_JOBS = 100;
+const PAGE_JOBS_MAX = 10_000;
+
+export function jobQuery(opts: unknown): JobQuery {
+  const given = checkObject(opts, 'opts');
+  checkOptionNames(given, 'opts', {
+    known: ['states', 'limit', 'cursor', 'filter'],
+    elsewhere: {
+      types: 'it is called states here.',
+      start: 'pages go on where the one before ended: see cursor. Or take getWaiting(start, end) and its like.',
+      state: 'it is called states here: an array.',
+    },
+  });
+  const { states, limit, cursor, filter } = given;
+  if (states !== undefined && !Array.isArray(states)) refuse('opts.states', 'be an array of states', states);
+  if (cursor !== undefined && typeof cursor !== 'string') refuse('opts.cursor', 'be the cursor of a page', cursor);
+  return {
+    states: states?.map((one, i) => checkOneOf(one, `opts.states[${i}]`, JOB_STATES)) ?? JOB_STATES,
+    limit: limit === undefined ? PAGE_JOBS : checkInteger(limit, 'opts.limit', 1, PAGE_JOBS_MAX),
+    cursor,
+    filter: filter === undefined ? undefined : checkFilter(filter, 'opts.filter', false),
+  };
+}
+
+/** `end` below 0 counts from the last, as in BullMQ: -1 is the last one itself. */
+export function jobRange(start: unknown, end: unknown, newestFirst: boolean): JobRange {
+  const last = checkInteger(end, 'end', -1, INT32_MAX);
+  return { start: checkInteger(start, 'start', 0, INT32_MAX), end: last === -1 ? INT32_MAX : last, newestFirst };
+}
+
+const CLEANABLE = JOB_STATES.filter((state) => state !== 'active');
+
+export function cleanState(state: unknown): JobState {
+  if (state === 'active') refuse('state', 'not be active: a running job is cancelled, not cleaned away', state);
+  return checkOneOf(state === 'wait' ? 'waiting' : state, 'state', CLEANABLE);
 }
 
 const CONFIG_NAMES: KnownNames = {

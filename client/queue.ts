@@ -356,4 +356,4 @@ export class Queue<Data = any, Result = any, Name extends string = string> exten
   }
 }
 
-export type { DlqSelection, QueueOptions, WaitOptions } from './queue-options.js';
+export type { DlqSelection, GetJobsOptions, QueueOptions, WaitOptions } from './queue-options.js';

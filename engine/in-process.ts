@@ -7,6 +7,8 @@ import * as control from './jobs/control.js';
 import { keyHolder, releaseKey } from './jobs/deduplication.js';
 import { dependenciesOf, dependencyRecords } from './jobs/dependencies.js';
 import * as dlq from './jobs/dlq.js';
+import { explain } from './jobs/explain.js';
+import * as listing from './jobs/listing.js';
 import { visibleState } from './jobs/records.js';
 import { mustResolve, visibleSlot } from './jobs/references.js';
 import { awaitAdded, awaitJobs } from './jobs/waiting.js';
@@ -111,6 +113,18 @@ export class InProcessConnection implements C.Connection {
     return this.#toldOf(slots, control.getJobs(this.state, slots));
   }
 
+  async listJobs(queue: string, query: C.JobQuery): Promise<C.JobPage> {
+    return this.#told(listing.listJobs(this.state, this.#queue(queue), query));
+  }
+
+  async listState(queue: string, state: C.JobState, range: C.JobRange): Promise<C.JobSnapshot[]> {
+    return this.#told(listing.listState(this.state, this.#queue(queue), state, range));
+  }
+
+  async clean(queue: string, graceMs: number, limit: number, state: C.JobState): Promise<string[]> {
+    return this.#told(listing.clean(this.state, this.#writable(queue), graceMs, limit, state));
+  }
+
   async getState(queue: string, ref: C.JobRef): Promise<C.JobStateOrUnknown> {
     this.#queue(queue);
     const slot = visibleSlot(this.state, queue, ref);
@@ -131,7 +145,7 @@ export class InProcessConnection implements C.Connection {
 
   async explain(queue: string, ref: C.JobRef): Promise<C.Explanation> {
     this.#queue(queue);
-    return this.#told(control.explain(this.state, queue, ref));
+    return this.#told(explain(this.state, queue, ref));
   }
 
   async getLogs(queue: string, ref: C.JobRef): Promise<string[]> {

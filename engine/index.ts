@@ -59,6 +59,7 @@ export {
   type BulkAnswer,
   type BulkItem,
   type DlqSelection,
+  type GetJobsOptions,
   Queue,
   type QueueOptions,
   type WaitOptions,

@@ -1,12 +1,5 @@
 /** What users do to jobs and queues that are there. */
-import type {
-  DependencyRecord,
-  Explanation,
-  JobCounts,
-  JobRef,
-  JobSnapshot,
-  JobStateOrUnknown,
-} from '../../client/connection.js';
+import type { JobCounts, JobRef, JobSnapshot, JobStateOrUnknown } from '../../client/connection.js';
 import { EngineFullError, JobActiveError, ValidationError } from '../../client/errors.js';
 import { JOB_DEFAULTS } from '../../client/options.js';
 import { L, type Slot } from '../core/index.js';
@@ -15,9 +8,10 @@ import type { EngineState } from '../state.js';
 import { announce, flagsOf, idOf, queueOf, setFlags, tell, tellQueue } from '../state.js';
 import { toDelayed } from '../upkeep/postponed.js';
 import { dropKeys, keyGone } from './deduplication.js';
-import { dependencyRecords, dropDependencies } from './dependencies.js';
+import { dropDependencies } from './dependencies.js';
 import { deferEnds, discard, ended } from './endings.js';
 import { CANCELLING, DISCARDED } from './flags.js';
+import { endPause, notePause } from './paused.js';
 import { coldOf, setCold, snapshot, visibleState } from './records.js';
 import { mustResolve, resolve, visibleSlot } from './references.js';
 import { describe, leaveSuspects, makeReady, tellRemoval } from './settle.js';
@@ -224,7 +218,7 @@ export function counts(state: EngineState, queue: QueueEntry): JobCounts {
 }
 
 /** Waiting and active jobs share a list, so the running ones are counted where they run. */
-function activeIn(state: EngineState, queue: QueueEntry): number {
+export function activeIn(state: EngineState, queue: QueueEntry): number {
   const { core } = state;
   let active = 0;
   for (const listener of queue.local) active += listener.running;
@@ -235,49 +229,6 @@ function activeIn(state: EngineState, queue: QueueEntry): number {
     if (core.u32[record + (L.T_QUEUE >>> 2)] === queue.address) active += core.wasm.runsActive(thread);
   }
   return active;
-}
-
-export function explain(state: EngineState, queue: string, ref: JobRef): Explanation {
-  const slot = visibleSlot(state, queue, ref);
-  if (slot === 0) return { state: 'unknown', reason: 'There is no record of such a job.', waitsFor: [] };
-  const now = visibleState(state, slot);
-  const waitsFor: DependencyRecord[] =
-    now === 'blocked' ? dependencyRecords(state, slot).filter((one) => !isEnd(one.state)) : [];
-  return { state: now, reason: reasonFor(state, slot, waitsFor.length), waitsFor };
-}
-
-function isEnd(name: string): boolean {
-  return name === 'completed' || name === 'cancelled' || name === 'unknown';
-}
-
-function reasonFor(state: EngineState, slot: Slot, open: number): string {
-  const { core } = state;
-  const entry = queueOf(state, slot);
-  switch (core.state(slot)) {
-    case L.STATE_WAITING:
-      if (entry.paused) return 'The queue is paused.';
-      if (entry.local.size === 0 && !hasThreads(state, entry)) return 'No worker of this queue runs in this engine.';
-      return 'It waits for a free worker, after the jobs before it and those of higher priority.';
-    case L.STATE_DELAYED:
-      return `It is due at ${new Date(core.time(slot, L.S_DUE)).toISOString()}.`;
-    case L.STATE_BLOCKED:
-      if (open === 0) return `It was lost ${core.lost(slot)} times and waits until no other such job runs.`;
-      return `It waits for ${open} ${open === 1 ? 'job' : 'jobs'}.`;
-    case L.STATE_ACTIVE:
-      return 'It is running.';
-    default:
-      return `It is finished: ${visibleState(state, slot)}.`;
-  }
-}
-
-function hasThreads(state: EngineState, queue: QueueEntry): boolean {
-  const { core } = state;
-  const high = core.u32[L.H_THREADS_HIGH >>> 2] as number;
-  for (let thread = L.ENGINE_THREAD + 1; thread < high; thread++) {
-    const record = (L.THREADS_AT + thread * L.THREAD_BYTES) >>> 2;
-    if (core.u32[record] === L.THREAD_LIVE && core.u32[record + (L.T_QUEUE >>> 2)] === queue.address) return true;
-  }
-  return false;
 }
 
 // ---- whole queues ------------------------------------------------------------------------------------------------------------
@@ -351,6 +302,8 @@ function discardRun(state: EngineState, slot: Slot): void {
 /** Claims that begin from now on find it paused. */
 export function setPaused(state: EngineState, queue: QueueEntry, paused: boolean): void {
   if (queue.paused === paused) return;
+  if (!paused) endPause(state, queue);
+  else notePause(state, queue);
   queue.paused = paused;
   state.core.wasm.queueFlags(queue.address, paused ? L.QUEUE_PAUSED : 0, paused ? 0 : L.QUEUE_PAUSED);
   state.journal?.queueChanged(queue);

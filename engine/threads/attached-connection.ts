@@ -347,6 +347,18 @@ export class AttachedConnection implements C.Connection, ThreadView {
     return this.#call('getJobs', queue, refs);
   }
 
+  listJobs(queue: string, query: C.JobQuery): Promise<C.JobPage> {
+    return this.#call('listJobs', queue, query);
+  }
+
+  listState(queue: string, state: C.JobState, range: C.JobRange): Promise<C.JobSnapshot[]> {
+    return this.#call('listState', queue, state, range);
+  }
+
+  clean(queue: string, graceMs: number, limit: number, state: C.JobState): Promise<string[]> {
+    return this.#call('clean', queue, graceMs, limit, state);
+  }
+
   getState(queue: string, ref: C.JobRef): Promise<C.JobStateOrUnknown> {
     return this.#call('getState', queue, ref);
   }

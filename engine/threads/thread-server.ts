@@ -39,6 +39,9 @@ import {
 const METHODS = new Set([
   'finished',
   'getJobs',
+  'listJobs',
+  'listState',
+  'clean',
   'getState',
   'getCounts',
   'getDependencies',

@@ -2,6 +2,7 @@
 import { L, type Slot } from '../core/index.js';
 import { evict, forget } from '../jobs/endings.js';
 import { CANCELLING, TIMED_OUT } from '../jobs/flags.js';
+import { isExpiryHeld } from '../jobs/paused.js';
 import { endTerminated, leaveSuspects, makeReady, sendToDlq, timeoutOf } from '../jobs/settle.js';
 import type { EngineState } from '../state.js';
 import { flagsOf, setFlags, tell } from '../state.js';
@@ -51,7 +52,7 @@ function due(state: EngineState, slot: Slot, now: number): void {
 
 function isExpired(state: EngineState, slot: Slot, now: number): boolean {
   const expiry = state.core.time(slot, L.S_EXPIRY);
-  return expiry !== 0 && expiry <= now;
+  return expiry !== 0 && expiry <= now && !isExpiryHeld(state, slot);
 }
 
 function expire(state: EngineState, slot: Slot, prev: string): void {

@@ -4,6 +4,7 @@ import { describe } from 'vitest';
 import { deadLetters } from './dead-letters.js';
 import { deduplication } from './deduplication.js';
 import type { Harness, World } from './kit.js';
+import { operating } from './operating.js';
 
 /** A call, what it leads to, and its answer cross the port in turns of their own, and a parked thread wakes some turns later. */
 const TURNS = 30;
@@ -25,5 +26,5 @@ const attached: Harness = {
   },
 };
 
-const SUITES = { 'dead letters': deadLetters, deduplication };
+const SUITES = { 'dead letters': deadLetters, deduplication, operating };
 for (const [name, suite] of Object.entries(SUITES)) describe(name, () => suite(attached));

@@ -210,6 +210,7 @@ export const states: Suite = (harness) => {
       happens: () => kit.pass(1001),
     },
     'completed → unknown: `remove`': { before: () => kit.completed(queue(), 1), happens: (job) => job.remove() },
+    'completed → unknown: `clean`': { before: () => kit.completed(queue(), 1), happens: () => queue().clean(0) },
     'failed → waiting: `retryDlq`': { before: () => kit.failed(queue()), happens: (job) => queue().retryDlq(job) },
     'failed → blocked: `retryDlq` together with a dependency that had failed': {
       before: async () => {

@@ -7,6 +7,7 @@ import { dependencyFailures } from './dependency-failures.js';
 import { ends } from './ends.js';
 import { identity } from './identity.js';
 import type { Suite } from './kit.js';
+import { operating } from './operating.js';
 import { order } from './order.js';
 import { retry } from './retry.js';
 import { states } from './states.js';
@@ -20,6 +21,7 @@ export const SUITES: Readonly<Record<string, Suite>> = {
   'dependency failures': dependencyFailures,
   ends,
   identity,
+  operating,
   order,
   retry,
   states,
