@@ -107,6 +107,15 @@ export interface JobPage {
   readonly cursor?: string;
 }
 
+/** What a reader of a job's stream gets: chunks of one run. */
+export interface StreamBatch {
+  /** The run that emitted them; at the end, the run in which the job ended. */
+  readonly attempt: number;
+  readonly chunks: readonly unknown[];
+  /** Nothing comes any more; then there are no chunks. */
+  readonly hasEnded: boolean;
+}
+
 /** Places in the order of a state, both ends included. */
 export interface JobRange {
   readonly start: number;
@@ -174,6 +183,8 @@ export interface ClaimSink {
   deliver(job: ClaimedJob): void;
   /** The run should stop: abort its `signal`. The runner still settles it. */
   abort(ticket: number, reason: AbortReason, message: string): void;
+  /** The outcome of a run came when its job was no longer the run's. Told where `settle` can't say so. */
+  late?(job: JobSnapshot): void;
   /** Nothing left that this source could claim now, after having delivered something. */
   drained(): void;
   /** The source broke (engine closed, connection lost for good). */
@@ -186,8 +197,8 @@ export interface ClaimSource {
   grant(count: number): void;
   /** Takes back credit not used yet; resolves (with how much was taken back) when no claim is in progress any more. */
   revoke(): Promise<number>;
-  /** Settles a run. Late settles are ignored (and reported as the event `late`). Returns false when it was late, if known. */
-  settle(ticket: number, outcome: Outcome): void;
+  /** Settles a run. Late settles are ignored (and reported as the event `late`). False when it was late, if that is known at once. */
+  settle(ticket: number, outcome: Outcome): boolean | undefined;
   close(): Promise<void>;
 }
 
@@ -213,10 +224,15 @@ export interface ThreadWorkerEvents {
   active(job: JobSnapshot): void;
   completed(job: JobSnapshot, result: unknown): void;
   failed(job: JobSnapshot, error: Error): void;
+  progress(job: JobSnapshot, progress: unknown): void;
+  stalled(job: JobSnapshot): void;
+  late(job: JobSnapshot): void;
   drained(): void;
   error(error: Error): void;
+  /** A thread has loaded the handler file. */
+  loaded(): void;
   /** Whether anybody listens: what nobody hears is not made. */
-  isHeard(event: 'active' | 'completed' | 'failed' | 'drained'): boolean;
+  isHeard(event: 'active' | 'completed' | 'failed' | 'progress' | 'stalled' | 'late' | 'drained'): boolean;
 }
 
 export interface ClosableWorker {
@@ -224,7 +240,10 @@ export interface ClosableWorker {
 }
 
 export interface ThreadWorkerLink {
-  /** Resolves when every thread has loaded the handler file or has failed to, or the threads are being closed. */
+  /**
+   * Resolves when every thread has loaded the handler file or has failed to, or the threads are being closed. Rejects with what loading
+   * failed with when none has loaded it; they try again all the same.
+   */
   ready(): Promise<void>;
   /** Resolves when no thread claims any more, and unless `doNotWaitActive` none runs a job. */
   pause(doNotWaitActive: boolean): Promise<void>;
@@ -332,6 +351,13 @@ export interface Connection {
   getDependencies(queue: string, ref: JobRef): Promise<DependencyRecord[]>;
   explain(queue: string, ref: JobRef): Promise<Explanation>;
   getLogs(queue: string, ref: JobRef): Promise<string[]>;
+
+  /** Resolves when there is room for more. `attempt`: the number of the run, among the runs of the job. */
+  emit(queue: string, ref: JobRef, attempt: number, chunk: unknown): Promise<void>;
+  /** A reader's number; 0: the job has ended, and nothing of its stream is kept. */
+  openStream(queue: string, ref: JobRef): Promise<number>;
+  readStream(queue: string, reader: number): Promise<StreamBatch>;
+  closeStream(queue: string, reader: number): Promise<void>;
 
   cancel(queue: string, ref: JobRef, reason: string | undefined): Promise<'cancelled' | 'aborting' | 'finished'>;
   remove(queue: string, ref: JobRef): Promise<boolean>;

@@ -5,7 +5,15 @@
  * It keeps `credit` (granted and not delivered yet) so that running + credit never exceeds the concurrency. A delivery may settle
  * and grant again before `deliver` returns (handlers that return no promise do).
  */
-import type { AbortReason, ClaimedJob, ClaimSink, ClaimSource, Connection, Outcome } from './connection.js';
+import type {
+  AbortReason,
+  ClaimedJob,
+  ClaimSink,
+  ClaimSource,
+  Connection,
+  JobSnapshot,
+  Outcome,
+} from './connection.js';
 import { reportWarning } from './emitter.js';
 import {
   EngineClosedError,
@@ -15,7 +23,7 @@ import {
   TimeoutError,
   toErrorRecord,
 } from './errors.js';
-import { Job, jobOfClaim } from './job.js';
+import { Job, jobOfClaim, jobOfSnapshot, type RunOfJob } from './job.js';
 import { outcomeOfFailure, type RunnerSettings } from './outcome.js';
 
 /** The second argument of a handler. */
@@ -34,6 +42,8 @@ export interface RunnerHooks {
   active?: ((job: Job) => void) | undefined;
   completed?: ((job: Job, result: unknown) => void) | undefined;
   failed?: ((job: Job, error: Error) => void) | undefined;
+  progress?: ((job: Job, progress: unknown) => void) | undefined;
+  late?: ((job: Job) => void) | undefined;
   drained?: (() => void) | undefined;
   error?: ((error: Error) => void) | undefined;
 }
@@ -102,7 +112,7 @@ function errorOfAbort(run: Run, reason: AbortReason, message: string): Error {
   }
 }
 
-export class Runner implements ClaimSink {
+export class Runner implements ClaimSink, RunOfJob {
   /** May be exchanged, or changed, at any time. */
   hooks: RunnerHooks;
   readonly #connection: Connection;
@@ -209,6 +219,7 @@ export class Runner implements ClaimSink {
   deliver(claimed: ClaimedJob): void {
     this.#credit--;
     const job = jobOfClaim(this.#connection, claimed);
+    Job.joinRun(job, this);
     const run = new Run(claimed, job, this.#runs.length);
     this.#runs.push(run);
     if (this.hooks.active !== undefined) this.hooks.active(job);
@@ -234,6 +245,14 @@ export class Runner implements ClaimSink {
     run?.abort(reason, errorOfAbort(run, reason, message));
   }
 
+  late(job: JobSnapshot): void {
+    this.hooks.late?.(jobOfSnapshot(this.#connection, job));
+  }
+
+  progress(job: Job, progress: unknown): void {
+    this.hooks.progress?.(job, progress);
+  }
+
   drained(): void {
     this.hooks.drained?.();
   }
@@ -249,10 +268,16 @@ export class Runner implements ClaimSink {
   /** A completion counts even after an abort: the work is done. */
   #completed(run: Run, result: unknown): void {
     if (run.index === -1) return; // a thenable that calls back twice
-    if (!run.isSettled) {
+    const emitted = Job.emitted(run.job);
+    if (emitted !== undefined) {
+      void emitted.then(() => this.#completed(run, result)); // its end comes behind what it has emitted
+      return;
+    }
+    if (run.isSettled) this.hooks.late?.(run.job);
+    else {
       run.isSettled = true;
-      this.#tell(run, { kind: 'completed', result });
-      if (this.hooks.completed !== undefined) {
+      if (!this.#tell(run, { kind: 'completed', result })) this.hooks.late?.(run.job);
+      else if (this.hooks.completed !== undefined) {
         Job.ended(run.job, { returnvalue: result, finishedOn: this.#connection.now() });
         this.#onceDurable(() => this.hooks.completed?.(run.job, result));
       }
@@ -262,7 +287,13 @@ export class Runner implements ClaimSink {
 
   #failed(run: Run, thrown: unknown): void {
     if (run.index === -1) return;
+    const emitted = Job.emitted(run.job);
+    if (emitted !== undefined) {
+      void emitted.then(() => this.#failed(run, thrown));
+      return;
+    }
     if (run.isSettled) {
+      this.hooks.late?.(run.job);
       this.#ended(run);
       return;
     }
@@ -280,8 +311,8 @@ export class Runner implements ClaimSink {
   #settleFailure(run: Run, outcome: Outcome, thrown: unknown): void {
     if (!run.isSettled) {
       run.isSettled = true;
-      this.#tell(run, outcome);
-      if (outcome.kind === 'failed' && this.hooks.failed !== undefined) {
+      if (!this.#tell(run, outcome)) this.hooks.late?.(run.job);
+      else if (outcome.kind === 'failed' && this.hooks.failed !== undefined) {
         const { message } = outcome.error;
         const { job } = run;
         Job.ended(job, {
@@ -305,11 +336,13 @@ export class Runner implements ClaimSink {
     else durable.then(tell, () => {}); // the engine says by itself that its log has failed
   }
 
-  #tell(run: Run, outcome: Outcome): void {
+  /** False when it is known to be late: the job is no longer this run's. */
+  #tell(run: Run, outcome: Outcome): boolean {
     try {
-      this.#source?.settle(run.ticket, outcome);
+      return this.#source?.settle(run.ticket, outcome) !== false;
     } catch (error) {
       this.#report(error as Error);
+      return true;
     }
   }
 

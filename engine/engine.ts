@@ -11,6 +11,7 @@ import { EventLog } from './events/log.js';
 import { InProcessConnection } from './in-process.js';
 import { counts } from './jobs/control.js';
 import { sweepKeys } from './jobs/deduplication.js';
+import { Streams } from './jobs/streams.js';
 import { Waiters } from './jobs/waiters.js';
 import { LocalRuns } from './local-claims.js';
 import { type EngineOptions, type ResolvedOptions, resolveEngineOptions } from './options.js';
@@ -300,6 +301,7 @@ export class Engine extends EventEmitter {
     clearInterval(this.#upkeep);
     for (const end of this.#unlisten) end();
     state.waiters.rejectAll(new EngineClosedError());
+    state.streams.closeAll();
     this.#keepAlive.stop();
   }
 
@@ -329,6 +331,7 @@ function createState(
     alarm: new Alarm(core, clock, () => runTimers(state)),
     rings: new Rings(core, (error) => reportListener(error)),
     entries: new Entries(),
+    streams: new Streams(),
     keys: { any: false, due: Number.POSITIVE_INFINITY },
     threads: new Set(),
     pools: new Set(),

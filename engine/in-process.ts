@@ -11,6 +11,7 @@ import { explain } from './jobs/explain.js';
 import * as listing from './jobs/listing.js';
 import { visibleState } from './jobs/records.js';
 import { mustResolve, visibleSlot } from './jobs/references.js';
+import * as streams from './jobs/streams.js';
 import { awaitAdded, awaitJobs } from './jobs/waiting.js';
 import { LocalClaims, type LocalRuns } from './local-claims.js';
 import { configureQueue, pauseQueue } from './queue-control.js';
@@ -151,6 +152,26 @@ export class InProcessConnection implements C.Connection {
   async getLogs(queue: string, ref: C.JobRef): Promise<string[]> {
     this.#queue(queue);
     return this.#told(control.getLogs(this.state, queue, ref));
+  }
+
+  async emit(queue: string, ref: C.JobRef, attempt: number, chunk: unknown): Promise<void> {
+    this.#writable(queue);
+    return streams.emit(this.state, queue, ref, attempt, chunk);
+  }
+
+  async openStream(queue: string, ref: C.JobRef): Promise<number> {
+    this.#queue(queue);
+    return streams.openStream(this.state, queue, ref);
+  }
+
+  readStream(_queue: string, reader: number): Promise<C.StreamBatch> {
+    const batch = this.state.streams.read(reader);
+    this.state.keepAlive.hold(batch);
+    return batch;
+  }
+
+  async closeStream(_queue: string, reader: number): Promise<void> {
+    this.state.streams.close(reader);
   }
 
   async cancel(

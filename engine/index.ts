@@ -46,7 +46,7 @@ export {
   ValidationError,
   WaitTimeoutError,
 } from '../client/errors.js';
-export { Job, type JobJson } from '../client/job.js';
+export { Job, type JobJson, type StreamOptions } from '../client/job.js';
 export type { JobFilter } from '../client/job-filter.js';
 export {
   type AddOptions,

@@ -8,6 +8,7 @@ import type { Payloads } from './core/payloads.js';
 import type { EventLog } from './events/log.js';
 import { jobId } from './jobs/claimed.js';
 import type { KeyNotes } from './jobs/deduplication.js';
+import type { Streams } from './jobs/streams.js';
 import type { Waiters } from './jobs/waiters.js';
 import type { QueueEntry, QueueTable } from './queues.js';
 import type { Entries } from './store/entries.js';
@@ -35,6 +36,11 @@ export interface RunOwner {
   onStarted?(slot: Slot): void;
   onCompleted?(slot: Slot): void;
   onFailed?(slot: Slot, error: ErrorRecord): void;
+  onProgress?(slot: Slot, progress: unknown): void;
+  /** The run is lost; the job is still active. */
+  onStalled?(slot: Slot): void;
+  /** An outcome came of a run that is no more the job's. */
+  onLate?(slot: Slot): void;
 }
 
 export interface EngineLimits {
@@ -61,6 +67,7 @@ export interface EngineState {
   /** What must survive and is no job. */
   readonly entries: Entries;
   readonly keys: KeyNotes;
+  readonly streams: Streams;
   /** Of an engine with a data directory: makes what happens survive it. */
   journal: Journal | undefined;
   /** The other threads that share the memory. */

@@ -15,6 +15,7 @@ import { endPause, notePause } from './paused.js';
 import { coldOf, setCold, snapshot, visibleState } from './records.js';
 import { mustResolve, resolve, visibleSlot } from './references.js';
 import { describe, leaveSuspects, makeReady, tellRemoval } from './settle.js';
+import { streamEnded } from './streams.js';
 import { tellWaiters } from './waiting.js';
 
 // ---- one job ---------------------------------------------------------------------------------------------------------------
@@ -101,6 +102,7 @@ export function removeHeld(state: EngineState, slot: Slot, prev: JobStateOrUnkno
     tellRemoval(state, slot);
     tell(state, slot, 'removed', () => ({ prev }));
     keyGone(state, slot);
+    streamEnded(state, slot);
     dropDependencies(state, slot);
     discard(state, slot);
   });
@@ -179,6 +181,8 @@ export function updateProgress(state: EngineState, queue: string, ref: JobRef, p
   const slot = mustResolve(state, queue, ref);
   setCold(state, slot, { ...coldOf(state, slot), progress });
   tell(state, slot, 'progress', () => ({ data: progress }));
+  const { core } = state;
+  if (core.state(slot) === L.STATE_ACTIVE) state.owners[core.wasm.jobOwner(slot)]?.onProgress?.(slot, progress);
 }
 
 export function addLog(state: EngineState, queue: string, ref: JobRef, line: string): number {
@@ -293,6 +297,7 @@ function discardRun(state: EngineState, slot: Slot): void {
   tellWaiters(state, slot, 'active');
   tell(state, slot, 'removed', () => ({ prev: 'active' }));
   tellRemoval(state, slot);
+  streamEnded(state, slot);
   dropDependencies(state, slot);
   state.core.wasm.indexRemove(slot); // its id is free at once
   setFlags(state, slot, DISCARDED);

@@ -9,6 +9,7 @@ import { flagsOf, queueOf, setFlags, tell } from '../state.js';
 import { keyEnded } from './deduplication.js';
 import { dropDependencies, rememberDependencies, settleDependents } from './dependencies.js';
 import { ENDING, finalOf, HAS_DEPENDENCIES, OWN_RETENTION, withFinal } from './flags.js';
+import { streamEnded } from './streams.js';
 import { tellWaiters } from './waiting.js';
 
 /** Results of jobs removed at once linger this long, and this many of them a queue, for late waiters. */
@@ -22,6 +23,7 @@ let draining = false;
 /** The job's word says completed, failed or cancelled: everything that follows from it. */
 export function ended(state: EngineState, slot: Slot): void {
   if (state.keys.any) keyEnded(state, slot);
+  streamEnded(state, slot);
   if ((flagsOf(state, slot) & HAS_DEPENDENCIES) === 0 && state.core.field(slot, L.S_DEPENDENTS) === 0) {
     tellWaiters(state, slot);
     retain(state, slot);

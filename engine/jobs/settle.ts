@@ -42,12 +42,12 @@ export function settleEntry(state: EngineState, thread: number, entry: number): 
   if (kind === L.OUTCOME_COMPLETED) {
     const slot = core.wasm.runComplete(low, high, block, core.time(entry, L.E_AT)) >>> 0;
     if (slot !== 0) completed(state, slot, thread);
-    else late(state, low, block);
+    else late(state, low, block, thread);
     return;
   }
   const slot = core.wasm.runSlot(low, high) >>> 0;
   if (slot === 0) {
-    late(state, low, block);
+    late(state, low, block, thread);
     return;
   }
   if (kind === L.OUTCOME_STARTED) {
@@ -74,13 +74,15 @@ function settleOther(
   else releaseRun(state, slot);
 }
 
-function late(state: EngineState, low: number, block: Block): void {
+function late(state: EngineState, low: number, block: Block, thread: number): void {
   const { core } = state;
   if (block !== 0) core.wasm.blockFree(block);
   const slot = (low & L.LOW_MASK) * L.SLOT_BYTES;
   // The record may be another job's by now: then there is nothing to say about it.
   const raw = core.state(slot);
-  if (raw !== L.STATE_FREE && raw !== L.STATE_GONE) tell(state, slot, 'late');
+  if (raw === L.STATE_FREE || raw === L.STATE_GONE) return;
+  tell(state, slot, 'late');
+  state.owners[thread]?.onLate?.(slot);
 }
 
 // ---- the runs of the engine's own thread ------------------------------------------------------------------------------------
@@ -90,7 +92,7 @@ export function settleLocal(state: EngineState, low: number, high: number, outco
   const { core } = state;
   const slot = core.wasm.runSlot(low, high) >>> 0;
   if (slot === 0) {
-    late(state, low, 0);
+    late(state, low, 0, L.ENGINE_THREAD);
     return false;
   }
   switch (outcome.kind) {
@@ -321,6 +323,7 @@ export function loseRun(state: EngineState, slot: Slot): void {
   const lost = Math.min(255, core.lost(slot) + 1);
   core.setLost(slot, lost);
   tell(state, slot, 'stalled', () => ({ lost }));
+  state.owners[core.wasm.jobOwner(slot)]?.onStalled?.(slot);
   const opts = state.payloads.opts(core.field(slot, L.S_PAYLOAD));
   const most = opts.maxDeliveries ?? queueOf(state, slot).config.maxDeliveries ?? JOB_DEFAULTS.maxDeliveries;
   if (lost >= most) {

@@ -146,6 +146,9 @@ export class AttachedConnection implements C.Connection, ThreadView {
       case 'abort':
         this.#claims.get(message.thread)?.abort(message.low, message.high, message.reason, message.message);
         return;
+      case 'late':
+        this.#claims.get(message.thread)?.late(decodePayload(message.body) as C.JobSnapshot);
+        return;
       default:
         this.onControl(message);
     }
@@ -377,6 +380,22 @@ export class AttachedConnection implements C.Connection, ThreadView {
 
   getLogs(queue: string, ref: C.JobRef): Promise<string[]> {
     return this.#call('getLogs', queue, ref);
+  }
+
+  emit(queue: string, ref: C.JobRef, attempt: number, chunk: unknown): Promise<void> {
+    return this.#call('emit', queue, ref, attempt, chunk);
+  }
+
+  openStream(queue: string, ref: C.JobRef): Promise<number> {
+    return this.#call('openStream', queue, ref);
+  }
+
+  readStream(queue: string, reader: number): Promise<C.StreamBatch> {
+    return this.#call('readStream', queue, reader);
+  }
+
+  closeStream(queue: string, reader: number): Promise<void> {
+    return this.#call('closeStream', queue, reader);
   }
 
   cancel(queue: string, ref: C.JobRef, reason: string | undefined): Promise<'cancelled' | 'aborting' | 'finished'> {

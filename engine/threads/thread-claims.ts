@@ -4,7 +4,14 @@
  * on. Deliveries come in turns, so that the event loop gets one too.
  */
 import { getHeapStatistics } from 'node:v8';
-import type { AbortReason, ClaimSink, ClaimSource, ErrorRecord, Outcome } from '../../client/connection.js';
+import type {
+  AbortReason,
+  ClaimSink,
+  ClaimSource,
+  ErrorRecord,
+  JobSnapshot,
+  Outcome,
+} from '../../client/connection.js';
 import { toErrorRecord } from '../../client/errors.js';
 import { type Block, type Core, L, type QueueAddress, type Slot } from '../core/index.js';
 import type { Payloads } from '../core/payloads.js';
@@ -235,7 +242,8 @@ export class ThreadClaims implements ClaimSource {
 
   // ---- the end of runs ------------------------------------------------------------------------------------------------------
 
-  settle(run: number, outcome: Outcome): void {
+  /** Whether it is late, the engine finds when it takes the outcome out of the ring: then it tells `late`. */
+  settle(run: number, outcome: Outcome): undefined {
     if (this.#isGone || this.#slots[run] === 0) return;
     if (!this.#publish(run, outcome)) {
       this.#kept.push({ run, outcome, until: this.#view.now() + this.#options.abortGraceMs });
@@ -318,6 +326,10 @@ export class ThreadClaims implements ClaimSource {
       this.#settled % HEAP_CHECK_JOBS === 0 &&
       getHeapStatistics().used_heap_size > heapMb * 1_048_576
     );
+  }
+
+  late(job: JobSnapshot): void {
+    this.#sink.late?.(job);
   }
 
   /** The engine wants that run to stop; it may have ended meanwhile, and its entry may serve another run. */

@@ -46,6 +46,8 @@ export type DownMessage =
   | { kind: 'reply'; id: number; body: Uint8Array }
   | { kind: 'fail'; id: number; error: SerialisedError }
   | { kind: 'event'; id: number; body: Uint8Array }
+  /** The outcome of a run of that entry of the table came too late; `body`: the job. */
+  | { kind: 'late'; thread: number; body: Uint8Array }
   | { kind: 'abort'; thread: number; low: number; high: number; reason: AbortReason; message: string }
   | ControlMessage;
 

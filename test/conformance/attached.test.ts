@@ -5,6 +5,7 @@ import { deadLetters } from './dead-letters.js';
 import { deduplication } from './deduplication.js';
 import type { Harness, World } from './kit.js';
 import { operating } from './operating.js';
+import { streams } from './streams.js';
 
 /** A call, what it leads to, and its answer cross the port in turns of their own, and a parked thread wakes some turns later. */
 const TURNS = 30;
@@ -26,5 +27,5 @@ const attached: Harness = {
   },
 };
 
-const SUITES = { 'dead letters': deadLetters, deduplication, operating };
+const SUITES = { 'dead letters': deadLetters, deduplication, operating, streams };
 for (const [name, suite] of Object.entries(SUITES)) describe(name, () => suite(attached));

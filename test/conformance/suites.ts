@@ -11,6 +11,7 @@ import { operating } from './operating.js';
 import { order } from './order.js';
 import { retry } from './retry.js';
 import { states } from './states.js';
+import { streams } from './streams.js';
 import { waiting } from './waiting.js';
 
 export const SUITES: Readonly<Record<string, Suite>> = {
@@ -25,5 +26,6 @@ export const SUITES: Readonly<Record<string, Suite>> = {
   order,
   retry,
   states,
+  streams,
   waiting,
 };
