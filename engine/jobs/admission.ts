@@ -68,6 +68,18 @@ export function admitBlocks(
   return admitEntries(state, queue, entries, atomic);
 }
 
+/** What is wrong with each of these items, of a call of which another one has been refused already. Adds none; the blocks are freed. */
+export function judgeBlocks(
+  state: EngineState,
+  queue: QueueEntry,
+  items: readonly { readonly block: Block; readonly opts: JobOptions | undefined }[],
+): { index: number; error: Error }[] {
+  const entries = items.map(({ block, opts }): Entry => ({ block, opts, slot: 0 }));
+  plan(state, queue, entries);
+  for (const { block } of entries) state.core.wasm.blockFree(block);
+  return errorsOf(entries);
+}
+
 function isSimple(opts: JobOptions | undefined): boolean {
   if (opts === undefined) return true;
   return opts.jobId === undefined && opts.dependsOn === undefined && opts.deduplication === undefined;
@@ -173,12 +185,17 @@ function encode(state: EngineState, item: AddItem): Entry {
   }
 }
 
-function admitEntries(state: EngineState, queue: QueueEntry, entries: Entry[], atomic: boolean): AddAnswer[] {
+/** Which items are jobs that are there, which depend on which, and which are refused. Changes nothing. */
+function plan(state: EngineState, queue: QueueEntry, entries: Entry[]): void {
   const byId = new Map<string, Entry>();
   for (const entry of entries)
     if (entry.error === undefined && entry.opts?.jobId !== undefined) resolveId(state, queue, entry, byId);
   resolveKeys(state, queue, entries);
   planDependencies(state, queue, entries, byId);
+}
+
+function admitEntries(state: EngineState, queue: QueueEntry, entries: Entry[], atomic: boolean): AddAnswer[] {
+  plan(state, queue, entries);
   if (atomic) refuseIfAny(state, entries);
   // An item may end at once, and others by it: what follows comes when all items have begun and their answers have been read.
   return deferEnds(() => admitPlanned(state, queue, entries, atomic));
@@ -212,9 +229,14 @@ function undo(state: EngineState, entry: Entry): void {
   } else if (entry.block !== 0) core.wasm.blockFree(entry.block);
 }
 
-function refuseIfAny(state: EngineState, entries: readonly Entry[]): void {
+function errorsOf(entries: readonly Entry[]): { index: number; error: Error }[] {
   const errors: { index: number; error: Error }[] = [];
   for (const [index, { error }] of entries.entries()) if (error !== undefined) errors.push({ index, error });
+  return errors;
+}
+
+function refuseIfAny(state: EngineState, entries: readonly Entry[]): void {
+  const errors = errorsOf(entries);
   if (errors.length === 0) return;
   // Dependents before their dependencies, so that no record is still pinned when its turn comes.
   for (const entry of [...entries].reverse())

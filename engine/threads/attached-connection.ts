@@ -9,6 +9,7 @@ import {
   deserialiseError,
   EngineClosedError,
   EngineFullError,
+  type SerialisedError,
 } from '../../client/errors.js';
 import type { JobOptions } from '../../client/options.js';
 import { decodePayload, encodePayload } from '../../client/payload.js';
@@ -237,7 +238,7 @@ export class AttachedConnection implements C.Connection, ThreadView {
     }
     const answers = await answer;
     if (refused.length === 0) return answers;
-    if (atomic) throw new BulkError(refused);
+    if (atomic) throw new BulkError(withJudged(refused, answers as readonly Judged[], items.length));
     if ((flags & SUBMIT_WAIT) !== 0) throw (refused[0] as { error: Error }).error;
     return withRefused(answers as C.AddAnswers, refused, items.length, this.now());
   }
@@ -495,6 +496,24 @@ function extrasOf(opts: JobOptions | undefined, timeout: number | undefined): Su
   const dependsOn = opts?.dependsOn;
   if (dependsOn === undefined && timeout === undefined) return undefined;
   return { ...(dependsOn === undefined ? {} : { dependsOn }), ...(timeout === undefined ? {} : { timeout }) };
+}
+
+/** What the engine found wrong with one of the items that reached it. */
+interface Judged {
+  readonly index: number;
+  readonly error: SerialisedError;
+}
+
+/** The items that were refused here, and those that the engine would have refused, in their order. */
+function withJudged(
+  refused: readonly { index: number; error: Error }[],
+  judged: readonly Judged[],
+  count: number,
+): { index: number; error: Error }[] {
+  const here = new Set(refused.map(({ index }) => index));
+  const sent = Array.from({ length: count }, (_, index) => index).filter((index) => !here.has(index));
+  const there = judged.map(({ index, error }) => ({ index: sent[index] as number, error: deserialiseError(error) }));
+  return [...refused, ...there].sort((a, b) => a.index - b.index);
 }
 
 /** The engine's answers, with those of the items that never reached it at their places. */

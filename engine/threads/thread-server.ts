@@ -15,7 +15,7 @@ import { EngineFullError, serialiseError } from '../../client/errors.js';
 import type { JobOptions } from '../../client/options.js';
 import { decodePayload, encodePayload } from '../../client/payload.js';
 import { type Block, L, type QueueAddress, type Slot } from '../core/index.js';
-import { admitBlocks } from '../jobs/admission.js';
+import { admitBlocks, judgeBlocks } from '../jobs/admission.js';
 import { type RunTicket, updateData } from '../jobs/control.js';
 import { snapshot } from '../jobs/records.js';
 import { loseRun, releaseRun, settleEntry } from '../jobs/settle.js';
@@ -376,8 +376,8 @@ export class ThreadServer {
     this.#arriving.delete(request);
     if ((flags & SUBMIT_ABORT) === 0) this.#admit(request, queue, flags, arriving);
     else {
-      this.#drop(arriving);
-      this.#answer(request, () => []);
+      const errors = judgeBlocks(this.state, this.state.queues.at(queue), arriving.items);
+      this.#answer(request, () => errors.map(({ index, error }) => ({ index, error: serialiseError(error) })));
     }
   }
 

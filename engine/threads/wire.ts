@@ -85,7 +85,7 @@ export const SUBMIT_ATOMIC = 2;
 export const SUBMIT_EXTRAS = 4;
 /** Answered when the job has ended, with its result. */
 export const SUBMIT_WAIT = 8;
-/** Forget the request: an item of it was refused before it got here. */
+/** An item of the request was refused before it got here: the answer says what is wrong with the others, and none is added. */
 export const SUBMIT_ABORT = 16;
 
 /** What a job's block has no place for. */

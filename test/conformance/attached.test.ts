@@ -1,11 +1,8 @@
 /** Suites over the connection of an attached thread: the calls cross a port. (Both ends are in this thread, which neither of them knows.) */
 import { Engine, type EngineOptions, TestClock } from 'flashq';
 import { describe } from 'vitest';
-import { deadLetters } from './dead-letters.js';
-import { deduplication } from './deduplication.js';
 import type { Harness, World } from './kit.js';
-import { operating } from './operating.js';
-import { streams } from './streams.js';
+import { SUITES } from './suites.js';
 
 /** A call, what it leads to, and its answer cross the port in turns of their own, and a parked thread wakes some turns later. */
 const TURNS = 30;
@@ -27,5 +24,4 @@ const attached: Harness = {
   },
 };
 
-const SUITES = { 'dead letters': deadLetters, deduplication, operating, streams };
 for (const [name, suite] of Object.entries(SUITES)) describe(name, () => suite(attached));
