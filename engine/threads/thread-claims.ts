@@ -110,6 +110,9 @@ export class ThreadClaims implements ClaimSource {
 
   readonly #run = (): void => {
     this.#isScheduled = false;
+    // A run that ended inside the loop has asked for another turn, and then the loop found nothing: parked twice, one of the two waits
+    // would outlive this owner of the index, and swallow a wake-up of the next.
+    if (this.#isParked) return;
     while (this.#credit > 0 && !this.#isClosed && this.#kept.length === 0) {
       if (this.#turn >= TURN_JOBS) {
         this.#schedule();

@@ -196,3 +196,10 @@ describe.each([
     await expect(queue.getJobs({ cursor })).rejects.toThrow(/opened anew/);
   });
 });
+
+test('explain: a job that is not on the disk yet waits for that', async () => {
+  const adding = queue.add('a', 1, { jobId: 'x' });
+  expect((await queue.explain('x')).reason).toMatch(/on the disk/);
+  await adding;
+  expect((await queue.explain('x')).reason).toMatch(/No worker/);
+});
