@@ -112,7 +112,10 @@ export class QueueControl<Data = any, Result = any, Name extends string = string
     return snapshots.map((one) => jobOfSnapshot(connection, one));
   }
 
-  /** Waiting jobs from place `start` to `end`, both included (-1: the last), in the order in which they became ready, priorities aside. */
+  /**
+   * Waiting jobs from place `start` to `end`, both included (-1: the last), in the order in which they first became ready, priorities
+   * aside: one that ran and waits again keeps its place.
+   */
   getWaiting(start = 0, end = -1): Promise<Job<Data, Result, Name>[]> {
     return this.#inState('waiting', start, end);
   }

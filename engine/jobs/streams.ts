@@ -22,6 +22,8 @@ const SLOW_MS = 10_000;
 const LINGER_MS = 30_000;
 const LINGER_STREAMS = 1_000;
 const LINGER_BYTES = 64 * 1_048_576;
+/** A reader that still has not been closed then has been forgotten by whoever opened it. */
+const FORGOTTEN_MS = 600_000;
 /** Given to a reader in one go. */
 const BATCH_CHUNKS = 256;
 
@@ -172,6 +174,7 @@ export class Streams {
     stream.endedIn = attempt;
     unblock(stream);
     for (const reader of stream.readers) reader.wake?.();
+    if (stream.readers.size !== 0) state.clock.setTimer(() => this.#forget(stream), FORGOTTEN_MS);
     if (stream.chunks.length === 0) {
       this.#drop(stream);
       return;
@@ -192,6 +195,10 @@ export class Streams {
     if (this.#byNumber.get(stream.number) === stream) this.#byNumber.delete(stream.number);
   }
 
+  #forget(stream: JobStream): void {
+    for (const [id, reader] of this.#readers) if (reader.stream === stream) this.#readers.delete(id);
+  }
+
   /** The engine closes. */
   closeAll(): void {
     const readers = [...this.#readers.values()];
@@ -207,7 +214,7 @@ export class Streams {
 }
 
 function hasNews({ stream, at, isSlow }: Reader): boolean {
-  return isSlow || stream.hasEnded || at < stream.first + stream.chunks.length;
+  return isSlow || stream.hasEnded || Math.max(at, stream.first) < stream.first + stream.chunks.length;
 }
 
 /** Another run of the job emits: what is left of the one before is of no use any more. */
