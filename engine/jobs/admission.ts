@@ -38,6 +38,8 @@ export interface Entry {
   gone?: string;
   /** The job that it takes the place of, under another id. */
   displaces?: Slot | undefined;
+  /** Until when it holds the key that it takes over; undefined: as its own options say. */
+  until?: number | undefined;
 }
 
 /** Adds jobs. Atomic: throws BulkError and has added nothing; else errors stand in the answers. */

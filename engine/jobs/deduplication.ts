@@ -120,6 +120,7 @@ function giveWay(earlier: Entry, later: Entry, entries: readonly Entry[]): void 
   earlier.twin = later;
   earlier.key = later.opts?.deduplication?.id;
   later.displaces = earlier.displaces;
+  later.until = earlier.until;
   earlier.displaces = undefined;
 }
 
@@ -144,14 +145,18 @@ function meet(state: EngineState, queue: QueueEntry, entry: Entry, wanted: Dedup
   if ((flagsOf(state, slot) & L.FLAG_CUSTOM_ID) === 0 && entry.opts?.jobId === undefined) {
     entry.existing = slot;
     entry.replace = true;
-  } else entry.displaces = slot;
+  } else {
+    entry.displaces = slot;
+    if (wanted.extend !== true) entry.until = key.until;
+  }
 }
 
 /** A new job takes its key. */
-export function holdKey(state: EngineState, queue: QueueEntry, { slot, opts }: Entry, now: number): void {
+export function holdKey(state: EngineState, queue: QueueEntry, entry: Entry, now: number): void {
+  const { slot, opts } = entry;
   const wanted = opts?.deduplication;
   if (wanted === undefined) return;
-  const until = wanted.ttl === undefined ? 0 : now + wanted.ttl;
+  const until = entry.until ?? (wanted.ttl === undefined ? 0 : now + wanted.ttl);
   put(state, queue.name, wanted.id, {
     queue: queue.name,
     job: idOf(state, slot),

@@ -187,6 +187,19 @@ export const deduplication: Suite = (harness) => {
     });
   });
 
+  test('replace without extend leaves the key its time, whichever way the job is replaced', async () => {
+    for (const ids of [{}, { jobId: 'a' }]) {
+      const key = { ttl: 1000, replace: true };
+      await add('old', key, { delay: 5000, ...ids });
+      await kit.pass(600);
+      await add('new', key, { delay: 5000, ...('jobId' in ids ? { jobId: 'b' } : {}) });
+      expect(await queue().getDelayedCount()).toBe(1);
+      await kit.pass(401);
+      expect(await queue().getDeduplicationJobId('k')).toBeNull();
+      await queue().drain({ delayed: true });
+    }
+  });
+
   describe('keepLastIfActive', () => {
     const key = { keepLastIfActive: true };
 
