@@ -4,6 +4,8 @@ import { batch } from './batch.js';
 import { breaker } from './breaker.js';
 import { breakers } from './breakers.js';
 import { crons } from './crons.js';
+import { deadLetters } from './dead-letters.js';
+import { deduplication } from './deduplication.js';
 import { dependencies } from './dependencies.js';
 import { dependencyFailures } from './dependency-failures.js';
 import { ends } from './ends.js';
@@ -11,15 +13,19 @@ import { flows } from './flows.js';
 import { groups } from './groups.js';
 import { identity } from './identity.js';
 import type { Suite } from './kit.js';
+import { operating } from './operating.js';
 import { order } from './order.js';
 import { retry } from './retry.js';
 import { states } from './states.js';
+import { streams } from './streams.js';
 import { waiting } from './waiting.js';
 
 export const SUITES: Readonly<Record<string, Suite>> = {
   adding,
   batch,
   'circuit breaker': breaker,
+  'dead letters': deadLetters,
+  deduplication,
   dependencies,
   'dependency failures': dependencyFailures,
   ends,
@@ -28,8 +34,10 @@ export const SUITES: Readonly<Record<string, Suite>> = {
   crons,
   flows,
   identity,
+  operating,
   order,
   retry,
   states,
+  streams,
   waiting,
 };
