@@ -7,6 +7,7 @@ import { durableAddsParts } from './durable-adds.js';
 import { endToEndParts } from './end-to-end.js';
 import { fanInParts } from './fan-in.js';
 import type { Part } from './harness.js';
+import { idempotentParts } from './idempotent.js';
 import { latencyParts } from './latency.js';
 import { reopenParts } from './reopen.js';
 import { stallParts } from './stall.js';
@@ -18,6 +19,7 @@ export const engineParts: readonly Part[] = [
   ...fanInParts,
   ...cronParts,
   ...turnsParts,
+  ...idempotentParts,
   ...cpuBoundParts,
   ...backlogParts,
   ...durableParts,

@@ -5,6 +5,7 @@
  *
  * Everything is batch-first. Values (`data`, results) cross as JS values; the implementation encodes them.
  */
+import type { CheckedFilter } from './job-filter.js';
 import type { JobOptions, RetentionPolicy } from './options.js';
 
 /** `queue` is set for references given as a `Job` or `{queue, id}`; a bare string is resolved against `queue` of the call. */
@@ -112,6 +113,36 @@ export interface CronTick {
   readonly backfilled: boolean;
 }
 
+/** Which jobs of a queue, page by page. */
+export interface JobQuery {
+  readonly states: readonly JobState[];
+  readonly limit: number;
+  readonly cursor: string | undefined;
+  readonly filter: CheckedFilter | undefined;
+}
+
+/** May hold fewer jobs than asked for, or none, although there are more: `cursor` says that there may be. */
+export interface JobPage {
+  readonly jobs: JobSnapshot[];
+  readonly cursor?: string;
+}
+
+/** What a reader of a job's stream gets: chunks of one run. */
+export interface StreamBatch {
+  /** The run that emitted them; at the end, the run in which the job ended. */
+  readonly attempt: number;
+  readonly chunks: readonly unknown[];
+  /** Nothing comes any more; then there are no chunks. */
+  readonly hasEnded: boolean;
+}
+
+/** Places in the order of a state, both ends included. */
+export interface JobRange {
+  readonly start: number;
+  readonly end: number;
+  readonly newestFirst: boolean;
+}
+
 export type JobCounts = Record<JobState, number> & { paused: number };
 
 /** An error that crosses a thread or a wire: every field a string or number, so that any thrown value fits. */
@@ -179,6 +210,8 @@ export interface ClaimSink {
   deliverBatch(jobs: readonly ClaimedJob[]): void;
   /** The run should stop: abort its `signal`. The runner still settles it. */
   abort(ticket: number, reason: AbortReason, message: string): void;
+  /** The outcome of a run came when its job was no longer the run's. Told where `settle` can't say so. */
+  late?(job: JobSnapshot): void;
   /** Nothing left that this source could claim now, after having delivered something. */
   drained(): void;
   /** The source broke (engine closed, connection lost for good). */
@@ -191,8 +224,8 @@ export interface ClaimSource {
   grant(count: number): void;
   /** Takes back credit not used yet; resolves (with how much was taken back) when no claim is in progress any more. */
   revoke(): Promise<number>;
-  /** Settles a run. Late settles are ignored (and reported as the event `late`). Returns false when it was late, if known. */
-  settle(ticket: number, outcome: Outcome): void;
+  /** Settles a run. Late settles are ignored (and reported as the event `late`). False when it was late, if that is known at once. */
+  settle(ticket: number, outcome: Outcome): boolean | undefined;
   close(): Promise<void>;
 }
 
@@ -256,10 +289,15 @@ export interface ThreadWorkerEvents {
   active(job: JobSnapshot): void;
   completed(job: JobSnapshot, result: unknown): void;
   failed(job: JobSnapshot, error: Error): void;
+  progress(job: JobSnapshot, progress: unknown): void;
+  stalled(job: JobSnapshot): void;
+  late(job: JobSnapshot): void;
   drained(): void;
   error(error: Error): void;
+  /** A thread has loaded the handler file. */
+  loaded(): void;
   /** Whether anybody listens: what nobody hears is not made. */
-  isHeard(event: 'active' | 'completed' | 'failed' | 'drained'): boolean;
+  isHeard(event: 'active' | 'completed' | 'failed' | 'progress' | 'stalled' | 'late' | 'drained'): boolean;
 }
 
 export interface ClosableWorker {
@@ -267,7 +305,10 @@ export interface ClosableWorker {
 }
 
 export interface ThreadWorkerLink {
-  /** Resolves when every thread has loaded the handler file or has failed to, or the threads are being closed. */
+  /**
+   * Resolves when every thread has loaded the handler file or has failed to, or the threads are being closed. Rejects with what loading
+   * failed with when none has loaded it; they try again all the same.
+   */
   ready(): Promise<void>;
   /** Resolves when no thread claims any more, and unless `doNotWaitActive` none runs a job. */
   pause(doNotWaitActive: boolean): Promise<void>;
@@ -322,9 +363,33 @@ export interface GroupsConfig {
   rateLimit?: { max: number; duration: number };
 }
 
+/** Jobs of the dead letter queue. */
+export type FailedSelection = readonly JobRef[] | CheckedFilter | 'all';
+
+/** What is kept of a queue's failed jobs, and how they come back. */
+export interface DlqConfig {
+  /** Milliseconds after which a failed job is evicted. Default 30 days. */
+  readonly age?: number;
+  /** Failed jobs beyond which the oldest are evicted. Default 100,000. */
+  readonly count?: number;
+  /** As soon as so many failed jobs are there, the event `dlq:threshold` tells. Default: never. */
+  readonly threshold?: number;
+  /** Jobs a second that `retryDlq` lets go: the others wait as delayed ones for their turn. Default: all at once. */
+  readonly redriveRate?: number;
+}
+
+/** The settings of a queue; `null` takes one away. */
 export interface QueueConfig {
   rateLimit?: { max: number; duration: number } | null;
   concurrency?: number | null;
+  /** One setting as a whole: what isn't named in it has its default. */
+  dlq?: DlqConfig | null;
+  /** Milliseconds that a finished job's own id is remembered, for jobs that don't say. Default 24 h; 0: not at all. */
+  idempotencyTtl?: number | null;
+  /** Ids that this queue remembers at most; the oldest go. Default: only the engine's `idempotencyMax` holds. */
+  idempotencyMax?: number | null;
+  /** Lost runs after which a job is given up, for jobs that don't say. Default 5. */
+  maxDeliveries?: number | null;
   groups?: GroupsConfig | null;
   /** Each `every` ms of waiting add `step` (1) to the priority by which a job is claimed, `max` at most. */
   aging?: { every: number; step?: number; max: number } | null;
@@ -387,9 +452,10 @@ export interface Connection {
   ): Promise<unknown[]>;
 
   getJobs(queue: string, refs: readonly JobRef[]): Promise<(JobSnapshot | undefined)[]>;
+  listJobs(queue: string, query: JobQuery): Promise<JobPage>;
+  listState(queue: string, state: JobState, range: JobRange): Promise<JobSnapshot[]>;
+  clean(queue: string, graceMs: number, limit: number, state: JobState): Promise<string[]>;
   getState(queue: string, ref: JobRef): Promise<JobStateOrUnknown>;
-  /** Jobs in these states, `count` of them after the first `offset`. */
-  listJobs(queue: string, states: readonly JobState[], offset: number, count: number): Promise<JobSnapshot[]>;
   getCounts(queue: string): Promise<JobCounts>;
   getDependencies(queue: string, ref: JobRef): Promise<DependencyRecord[]>;
   explain(queue: string, ref: JobRef): Promise<Explanation>;
@@ -400,6 +466,13 @@ export interface Connection {
    */
   waitFor(queue: string, ref: JobRef, refs: readonly JobRef[]): Promise<boolean>;
   getLogs(queue: string, ref: JobRef): Promise<string[]>;
+
+  /** Resolves when there is room for more. `attempt`: the number of the run, among the runs of the job. */
+  emit(queue: string, ref: JobRef, attempt: number, chunk: unknown): Promise<void>;
+  /** A reader's number; 0: the job has ended, and nothing of its stream is kept. */
+  openStream(queue: string, ref: JobRef): Promise<number>;
+  readStream(queue: string, reader: number): Promise<StreamBatch>;
+  closeStream(queue: string, reader: number): Promise<void>;
 
   cancel(queue: string, ref: JobRef, reason: string | undefined): Promise<'cancelled' | 'aborting' | 'finished'>;
   /**
@@ -416,11 +489,15 @@ export interface Connection {
   updateProgress(queue: string, ref: JobRef, progress: unknown): Promise<void>;
   log(queue: string, ref: JobRef, line: string): Promise<number>;
   /** Retries jobs of the dead letter queue; undefined = all. Returns how many. */
-  retryFailed(queue: string, refs: readonly JobRef[] | undefined): Promise<number>;
+  retryFailed(queue: string, which: FailedSelection, opts: { withDependencies: boolean }): Promise<number>;
+  purgeFailed(queue: string, which: FailedSelection): Promise<number>;
+  /** The id of the job that holds the key; undefined: nobody. */
+  getKeyHolder(queue: string, id: string): Promise<string | undefined>;
+  releaseKey(queue: string, id: string): Promise<boolean>;
   /** Puts a job that does not run into the dead letter queue, reason `moved`. */
   moveToDlq(queue: string, ref: JobRef, reason: string): Promise<void>;
   /** Newest first. */
-  listFailed(queue: string, offset: number, count: number): Promise<JobSnapshot[]>;
+  listFailed(queue: string, offset: number, count: number, filter?: CheckedFilter): Promise<JobSnapshot[]>;
 
   pause(queue: string): Promise<void>;
   resume(queue: string): Promise<void>;
@@ -463,4 +540,4 @@ export interface Connection {
   random(): number;
 }
 
-export type { JobOptions, RetentionPolicy };
+export type { CheckedFilter, JobOptions, RetentionPolicy };

@@ -2,8 +2,9 @@
  * How `Queue`, `Worker` and `QueueEvents` come by their connection. The client knows no engine: the package that has one registers
  * here, when it is imported, how to turn what a user gave (`undefined`, an Engine, `'memory'`, a URL) into a `Connection`.
  */
+import { refuse } from './checks.js';
 import type { Connection } from './connection.js';
-import { ConnectionError, EngineClosedError } from './errors.js';
+import { ConnectionError, EngineClosedError, ValidationError } from './errors.js';
 
 /** What a user may give. Objects of an engine are known to the resolver only. */
 export type ConnectionInput = Connection | PromiseLike<unknown> | object | string;
@@ -41,6 +42,24 @@ function resolve(given: unknown): Connection | PromiseLike<Connection> {
   );
 }
 
+/** What can be told at once: a plain object is no engine. Other libraries take an address there. */
+function checkConnection(given: unknown): void {
+  const path = 'opts.connection';
+  const isObject = typeof given === 'object' && given !== null;
+  if (given !== undefined && !isObject && typeof given !== 'string') refuse(path, WHAT, given);
+  if (!isObject || isConnection(given) || isPromise(given) || 'connection' in given) return;
+  const names = Object.keys(given).filter((name) => ADDRESS_NAMES.has(name));
+  if (names.length === 0) refuse(path, WHAT, given);
+  throw new ValidationError(
+    `${path} is an address (${names.join(', ')}), but there is no server to reach: the engine lives in this process. ` +
+      "Give it an Engine (await Engine.open(...)), 'memory', or leave it out.",
+    { path },
+  );
+}
+
+const WHAT = "be an Engine, what Engine.attach returned, or 'memory'";
+const ADDRESS_NAMES = new Set(['host', 'port', 'url', 'path', 'username', 'password', 'db', 'tls', 'token', 'options']);
+
 /**
  * One user's connection, resolved at its first use. `now` is there once it is open, so that the hot path neither waits nor makes a
  * promise.
@@ -55,6 +74,7 @@ export class ConnectionLink {
 
   /** `owner` names the user in the error after closing: `Queue "emails"`. */
   constructor(given: unknown, owner: string) {
+    checkConnection(given);
     this.#given = given;
     this.#owner = owner;
     if (isConnection(given)) this.now = given;

@@ -1,5 +1,5 @@
 /** One job, as handlers and producers hold it. */
-import { checkDuration, checkObject, refuse } from './checks.js';
+import { checkDuration, checkFunction, checkObject, checkOptionNames, refuse } from './checks.js';
 import type {
   AddAnswer,
   AddItem,
@@ -12,7 +12,7 @@ import type {
   JobStateOrUnknown,
   NewJobs,
 } from './connection.js';
-import { JobNotFoundError, ValidationError, WaitingForJobsError } from './errors.js';
+import { JobNotFoundError, JobRemovedError, LeaseLostError, ValidationError, WaitingForJobsError } from './errors.js';
 import { type JobOptions, PRIORITY_MAX, PRIORITY_MIN } from './options.js';
 import { JobIdentity, type JobReference, normaliseRef, normaliseRefs } from './references.js';
 
@@ -38,6 +38,19 @@ type Details = Partial<
     | 'cron'
   >
 >;
+
+/** What runs a job, as far as the job's own methods have something to tell it. */
+export interface RunOfJob {
+  progress(job: Job, progress: unknown): void;
+}
+
+export interface StreamOptions {
+  /**
+   * Called when what was read so far came from a run that did not count: the job failed and ran again. What comes next is of the run
+   * `attempt`, counted from 1, from its beginning.
+   */
+  readonly onRestart?: ((attempt: number) => void) | undefined;
+}
 
 /** A plain object with every field of a job: what `toJSON` returns. */
 export type JobJson<Data = unknown, Result = unknown> = Omit<
@@ -69,7 +82,10 @@ export class Job<Data = any, Result = any, Name extends string = string> extends
   readonly #connection: Connection;
   #details: Details | undefined;
   /** Of a job in a batch: its run, and what the handler has said of it. */
-  #run: { readonly signal: AbortSignal; failure?: { readonly error: unknown } } | undefined;
+  #batchRun: { readonly signal: AbortSignal; failure?: { readonly error: unknown } } | undefined;
+  #run: RunOfJob | undefined;
+  /** Chunks that are not accepted yet. */
+  #emits: { count: number; done: (() => void)[] } | undefined;
 
   /**
    * Made by the library.
@@ -165,7 +181,7 @@ export class Job<Data = any, Result = any, Name extends string = string> extends
    * the handler gets aborts when those of all its jobs have. Undefined elsewhere.
    */
   get signal(): AbortSignal | undefined {
-    return this.#run?.signal;
+    return this.#batchRun?.signal;
   }
 
   /**
@@ -181,23 +197,23 @@ export class Job<Data = any, Result = any, Name extends string = string> extends
    * }, { batch: { size: 100 } });
    */
   setAsFailed(error: unknown): void {
-    if (this.#run === undefined) {
+    if (this.#batchRun === undefined) {
       throw new ValidationError('setAsFailed is for jobs in the handler of a batch. Throw the error instead.', {
         path: 'job',
       });
     }
-    this.#run.failure = { error };
+    this.#batchRun.failure = { error };
   }
 
   /** For the runner. */
   static inBatch(job: Job, run: { readonly signal: AbortSignal }): void {
     const signal = { get: () => run.signal };
-    job.#run = Object.defineProperty({}, 'signal', signal) as { readonly signal: AbortSignal };
+    job.#batchRun = Object.defineProperty({}, 'signal', signal) as { readonly signal: AbortSignal };
   }
 
   /** For the runner: what `setAsFailed` was told. */
   static failureOf(job: Job): { readonly error: unknown } | undefined {
-    return job.#run?.failure;
+    return job.#batchRun?.failure;
   }
 
   /** Of a job that a cron has made: for which tick, and whether that was made up for. */
@@ -301,12 +317,91 @@ export class Job<Data = any, Result = any, Name extends string = string> extends
   async updateProgress(progress: unknown): Promise<void> {
     await this.#connection.updateProgress(this.queueName, this, progress);
     this.#change().progress = progress;
+    this.#run?.progress(this, progress);
   }
 
   /** Keeps a line of text, of which the last `keepLogs` (100) stay. Returns how many are kept now. */
   async log(line: string): Promise<number> {
     if (typeof line !== 'string') refuse('line', 'be a string', line);
     return this.#connection.log(this.queueName, this, line);
+  }
+
+  /**
+   * Gives a piece of what the running job makes (any value that can be stored) to whoever reads `job.stream()`, wherever that is. For
+   * handlers. Chunks are transient: they are not written anywhere, and gone with the process.
+   *
+   * Resolves when there is room for more: a reader that is 1,000 chunks or 1 MiB behind is waited for, 10 s at most, then it is left
+   * out. A handler that doesn't wait for that runs on; its end waits for its chunks.
+   *
+   * @throws LeaseLostError when the job is not run by this run any more, ValidationError for what can't be stored. (Who doesn't wait
+   *   for the promise isn't bothered by either.)
+   *
+   * @example
+   * for await (const token of model.generate(job.data.prompt)) await job.emit(token);
+   */
+  emit(chunk: unknown): Promise<void> {
+    const emitted = this.#connection.emit(this.queueName, this, this.attemptsStarted, chunk);
+    this.#emits ??= { count: 0, done: [] };
+    const emits = this.#emits;
+    emits.count++;
+    const settled = (): void => {
+      if (--emits.count === 0) for (const done of emits.done.splice(0)) done();
+    };
+    emitted.then(settled, settled); // so nobody needs to catch what it rejects with
+    return emitted;
+  }
+
+  /**
+   * What the job's handler emits, in order, from the oldest chunk that is still kept (the last 1,000, or 1 MiB of them) until the
+   * job ends; of a job that has ended it is kept for 30 s. Reading begins with the first turn of the loop.
+   *
+   * Ends when the job has completed. A run that fails and is tried again begins the stream anew: `onRestart` tells.
+   *
+   * @throws JobFailedError, JobCancelledError, JobRemovedError or JobNotFoundError, as `waitUntilFinished`, when the job doesn't
+   *   complete; ValidationError when this reader took nothing for 10 s while the handler waited for it.
+   *
+   * @example
+   * for await (const token of job.stream<string>()) process.stdout.write(token);
+   */
+  async *stream<Chunk = any>(opts: StreamOptions = {}): AsyncGenerator<Chunk, void, undefined> {
+    checkOptionNames(checkObject(opts, 'opts'), 'opts', { known: ['onRestart'] });
+    const { onRestart } = opts;
+    if (onRestart !== undefined) checkFunction(onRestart, 'opts.onRestart');
+    const connection = this.#connection;
+    const reader = await connection.openStream(this.queueName, this);
+    try {
+      let attempt = 0;
+      for (let hasEnded = reader === 0; !hasEnded; ) {
+        const batch = await connection.readStream(this.queueName, reader);
+        if (attempt !== 0 && batch.attempt > attempt) onRestart?.(batch.attempt);
+        if (batch.chunks.length > 0) attempt = batch.attempt;
+        yield* batch.chunks as readonly Chunk[];
+        hasEnded = batch.hasEnded;
+      }
+    } finally {
+      if (reader !== 0) await connection.closeStream(this.queueName, reader);
+    }
+    try {
+      await connection.finished(this.queueName, [this], {});
+    } catch (error) {
+      if (!(error instanceof JobRemovedError && error.state === 'completed')) throw error; // its result is gone, but it had one
+    }
+  }
+
+  /**
+   * Asks whether this run still owns the job, and rejects if it doesn't: its outcome would not count. Runs in this process hold no
+   * lease that could run out, so there is nothing to extend; BullMQ's form `(token, durationMs)` is accepted.
+   *
+   * @returns The milliseconds that were asked for.
+   * @throws LeaseLostError
+   */
+  async extendLock(durationMs: number): Promise<number>;
+  async extendLock(token: string | undefined, durationMs: number): Promise<number>;
+  async extendLock(first: number | string | undefined, second?: number): Promise<number> {
+    const duration = checkDuration(typeof first === 'number' ? first : second, 'durationMs');
+    const [now] = await this.#connection.getJobs(this.queueName, [this]);
+    if (now?.state === 'active' && now.attemptsStarted === this.attemptsStarted) return duration;
+    throw new LeaseLostError({ queue: this.queueName, jobId: this.id });
   }
 
   /** Exchanges the data. A run in progress keeps what it got. */
@@ -321,7 +416,7 @@ export class Job<Data = any, Result = any, Name extends string = string> extends
    * @throws ValidationError when it isn't failed.
    */
   async retry(): Promise<void> {
-    if ((await this.#connection.retryFailed(this.queueName, [this])) > 0) return;
+    if ((await this.#connection.retryFailed(this.queueName, [this], { withDependencies: false })) > 0) return;
     const state = await this.getState();
     if (state === 'unknown') throw new JobNotFoundError({ queue: this.queueName, jobId: this.id });
     throw new ValidationError(`Job ${JSON.stringify(this.id)} is ${state}: only a failed job can be retried`, {
@@ -336,6 +431,12 @@ export class Job<Data = any, Result = any, Name extends string = string> extends
    */
   remove(): Promise<boolean> {
     return this.#connection.remove(this.queueName, this);
+  }
+
+  /** Puts it into the dead letter queue, reason `moved`; see `queue.moveToDlq`. */
+  moveToDlq(reason: string): Promise<void> {
+    if (typeof reason !== 'string') refuse('reason', 'be a string', reason);
+    return this.#connection.moveToDlq(this.queueName, this, reason);
   }
 
   /** Makes a delayed job ready now. */
@@ -385,6 +486,17 @@ export class Job<Data = any, Result = any, Name extends string = string> extends
   /** For the runner: what the end of a run changes in the object that listeners get. Not for users. */
   static ended(job: Job, change: Pick<Details, 'returnvalue' | 'failedReason' | 'attemptsMade' | 'finishedOn'>): void {
     Object.assign(job.#change(), change);
+  }
+
+  /** For the runner: the job is its own. Not for users. */
+  static joinRun(job: Job, run: RunOfJob): void {
+    job.#run = run;
+  }
+
+  /** For the runner: a promise for the moment at which all that was emitted has been accepted; undefined when it has. Not for users. */
+  static emitted(job: Job): Promise<void> | undefined {
+    const emits = job.#emits;
+    return emits === undefined || emits.count === 0 ? undefined : new Promise((done) => emits.done.push(done));
   }
 
   /** How consoles show it. */

@@ -11,9 +11,12 @@ import {
   checkObject,
   checkOneOf,
   checkOptionNames,
+  checkText,
   DURATION_MAX_MS,
   INT32_MAX,
+  JOB_ID_BYTES_MAX,
   type KnownNames,
+  nearest,
   refuse,
   refuseOption,
 } from './checks.js';
@@ -45,6 +48,24 @@ export type RetentionInput =
 export type OnDuplicate = 'return' | 'replace' | 'error' | 'rerun';
 export type OnDependencyFailure = 'fail' | 'run' | 'run-now' | 'cancel' | 'wait';
 
+/**
+ * While a job holds the key `id`, adds with it give that job, `deduplicated`. Without a `ttl` the key is held until the job has
+ * completed, failed for good or been cancelled (simple); with one, for so long from the add on (throttle). With `replace` and a
+ * `delay` the newest add counts (debounce). Unlike `jobId` nothing is remembered, and two jobs of one key have two ids.
+ */
+export interface DeduplicationOptions {
+  /** 1 to 512 bytes; a key belongs to its queue. */
+  readonly id: string;
+  /** Milliseconds, from 1. */
+  readonly ttl?: number | undefined;
+  /** An add that meets the key lets its `ttl` begin anew. Default false. */
+  readonly extend?: boolean | undefined;
+  /** An add that meets the key of a job that is still delayed gives this job its own data, options and delay. Default false. */
+  readonly replace?: boolean | undefined;
+  /** An add that meets the key of a running job is kept, only the last one, and added when that job has ended. Not with `ttl`. Default false. */
+  readonly keepLastIfActive?: boolean | undefined;
+}
+
 /** The options of `queue.add`. Times are milliseconds. A member that is `undefined` counts as absent. */
 export interface AddOptions {
   /** Runs no earlier than this after admission (a blocked job: after its release). Default 0. */
@@ -61,6 +82,8 @@ export interface AddOptions {
   readonly timeout?: number | undefined;
   /** The job must have started within `delay` plus this time, or it fails with the reason `expired`; 0 is no limit, the default. */
   readonly ttl?: number | undefined;
+  /** `false`: the time in which the queue is paused doesn't count for `ttl`. Default true. */
+  readonly expireWhilePaused?: boolean | undefined;
   /** Your own id, unique in the queue, to 512 bytes: adding it again returns the job that is there. */
   readonly jobId?: string | undefined;
   /** What to do when the `jobId` is there already. Default `return`. */
@@ -87,6 +110,10 @@ export interface AddOptions {
   readonly timestamp?: number | undefined;
   /** Jobs of one group take turns with those of others, whatever their number; limits of groups: `queue.configure({ groups })`. */
   readonly group?: { readonly id: string } | undefined;
+  /** At most 32 words of at most 128 bytes by which jobs are found (`getJobs`, `getDlq` and their like, filter `tag`). */
+  readonly tags?: readonly string[] | undefined;
+  /** Lets one job stand for many adds. */
+  readonly deduplication?: DeduplicationOptions | undefined;
 }
 
 // ---- what the engine reads ------------------------------------------------------------------------------------------------
@@ -116,6 +143,7 @@ export interface JobOptions {
   readonly backoff?: BackoffOptions;
   readonly timeout?: number;
   readonly ttl?: number;
+  readonly expireWhilePaused?: boolean;
   readonly jobId?: string;
   readonly onDuplicate?: OnDuplicate;
   /** Not empty, no two alike. */
@@ -131,6 +159,8 @@ export interface JobOptions {
   readonly group?: { readonly id: string };
   /** Set by the engine, and shown as `job.cron`. */
   readonly cron?: CronTick;
+  readonly tags?: readonly string[];
+  readonly deduplication?: DeduplicationOptions;
 }
 
 /** What an option means when it is absent. `idempotencyTtl` and `maxDeliveries` may have another default on a queue. */
@@ -142,6 +172,7 @@ export const JOB_DEFAULTS = Object.freeze({
   backoff: undefined,
   timeout: 0,
   ttl: 0,
+  expireWhilePaused: true,
   onDuplicate: 'return',
   onDependencyFailure: 'fail',
   removeOnComplete: Object.freeze({ age: 3_600_000, count: 10_000 }),
@@ -160,6 +191,13 @@ export const ON_DEPENDENCY_FAILURE: readonly OnDependencyFailure[] = ['fail', 'r
 /** Logs and stacks are kept in memory with the job. */
 const KEPT_MAX = 10_000;
 const FACTOR_MAX = 1000;
+const TAGS_MAX = 32;
+const TAG_BYTES_MAX = 128;
+
+const DEDUPLICATION_NAMES: KnownNames = {
+  known: ['id', 'ttl', 'extend', 'replace', 'keepLastIfActive'],
+  elsewhere: { key: 'it is called id here.', jobId: 'it is called id here; a jobId stands beside deduplication.' },
+};
 
 // ---- parts ----------------------------------------------------------------------------------------------------------------
 
@@ -168,6 +206,18 @@ const RETENTION_NAMES: KnownNames = {
   known: ['age', 'count'],
   elsewhere: { limit: 'removal is driven by time and needs no limit. Leave it out.' },
 };
+
+const BACKOFF_TYPES = ['fixed', 'exponential'];
+const ABBREVIATION_CHARS_MIN = 3;
+
+/** The type that was most likely meant by what would else be the name of a strategy, which nobody has. */
+function misspelt(type: string): string | undefined {
+  if (BACKOFF_TYPES.includes(type)) return undefined;
+  const word = type.toLowerCase();
+  const short = BACKOFF_TYPES.find((one) => word.length >= ABBREVIATION_CHARS_MIN && one.startsWith(word));
+  const near = short ?? nearest(type, BACKOFF_TYPES);
+  return near?.[0] === word[0] ? near : undefined;
+}
 
 /** @throws ValidationError for anything that isn't a number of milliseconds or a complete description. */
 export function normaliseBackoff(value: unknown, path = 'opts.backoff'): BackoffOptions {
@@ -187,6 +237,13 @@ export function normaliseBackoff(value: unknown, path = 'opts.backoff'): Backoff
   if (typeof type !== 'string' || type === '') {
     refuse(`${path}.type`, "be 'fixed', 'exponential', or the name of a strategy of the Worker", type);
   }
+  const meant = misspelt(type);
+  if (meant !== undefined)
+    refuse(
+      `${path}.type`,
+      `be a type of ours or the name of a strategy that can't be taken for one (did you mean '${meant}'?)`,
+      type,
+    );
   const isNamed = type !== 'fixed' && type !== 'exponential';
   if (given.delay === undefined && !isNamed) refuse(`${path}.delay`, `be set for the type '${type}'`, undefined);
   return Object.freeze({
@@ -214,6 +271,29 @@ export function normaliseRetention(value: unknown, path: string): RetentionPolic
     refuse(path, 'name an age (ms) or a count; to keep everything say false', value);
   if (age === 0 || count === 0) return true;
   return Object.freeze({ ...(age === undefined ? {} : { age }), ...(count === undefined ? {} : { count }) });
+}
+
+function normaliseDeduplication(value: unknown): DeduplicationOptions {
+  const path = 'opts.deduplication';
+  const given = checkObject(value, path);
+  checkOptionNames(given, path, DEDUPLICATION_NAMES);
+  const { id, ttl, ...flags } = given;
+  const checked: Record<string, unknown> = { id: checkText(id, `${path}.id`, JOB_ID_BYTES_MAX) };
+  if (ttl !== undefined) checked.ttl = checkDuration(ttl, `${path}.ttl`);
+  if (checked.ttl === 0) refuse(`${path}.ttl`, 'be more than 0 ms', ttl);
+  for (const name in flags) if (flags[name] !== undefined) checked[name] = checkBoolean(flags[name], `${path}.${name}`);
+  if (checked.extend === true && ttl === undefined)
+    refuse(`${path}.ttl`, 'be set for extend, which begins it anew', ttl);
+  if (checked.keepLastIfActive === true && ttl !== undefined)
+    refuse(`${path}.ttl`, 'be left out with keepLastIfActive: that key is held until its job has ended', ttl);
+  return Object.freeze(checked) as unknown as DeduplicationOptions;
+}
+
+function normaliseTags(value: unknown): readonly string[] {
+  if (!Array.isArray(value)) refuse('opts.tags', 'be an array of strings', value);
+  if (value.length > TAGS_MAX) refuse('opts.tags', `have at most ${TAGS_MAX} members`, value);
+  const tags = value.map((tag: unknown, i) => checkText(tag, `opts.tags[${i}]`, TAG_BYTES_MAX));
+  return Object.freeze([...new Set(tags)]);
 }
 
 // ---- the table of options -------------------------------------------------------------------------------------------------
@@ -262,6 +342,9 @@ const SETTERS: Record<string, Check> = {
   ttl(into, value) {
     into.ttl = checkDuration(value, 'opts.ttl');
   },
+  expireWhilePaused(into, value) {
+    into.expireWhilePaused = checkBoolean(value, 'opts.expireWhilePaused');
+  },
   lifo(into, value) {
     into.lifo = checkBoolean(value, 'opts.lifo');
   },
@@ -302,6 +385,12 @@ const SETTERS: Record<string, Check> = {
   timestamp(into, value) {
     into.timestamp = checkDuration(value, 'opts.timestamp');
   },
+  tags(into, value) {
+    into.tags = normaliseTags(value);
+  },
+  deduplication(into, value) {
+    into.deduplication = normaliseDeduplication(value);
+  },
 };
 
 const GROUP_ID_MAX = 256;
@@ -320,7 +409,6 @@ const ON_DEPENDENCY_HINT = 'say it on the job that waits, with onDependencyFailu
 /** What other libraries (and other calls of this one) call differently. */
 export const OPTION_NAMES: KnownNames = {
   known: [...CHECKS.keys()],
-  later: ['deduplication', 'tags', 'expireWhilePaused'],
   elsewhere: {
     name: 'the name of a job is the first argument of add.',
     parent: 'let the parent name its children with dependsOn.',
@@ -329,7 +417,7 @@ export const OPTION_NAMES: KnownNames = {
     continueParentOnFailure: ON_DEPENDENCY_HINT,
     ignoreDependencyOnFailure: ON_DEPENDENCY_HINT,
     removeDependencyOnFailure: ON_DEPENDENCY_HINT,
-    debounce: 'it is called deduplication here, and not supported yet in this version.',
+    debounce: 'it is called deduplication here: { id, ttl }.',
     repeat: 'jobs that come again and again are made by queue.addCron(name, options).',
     cron: 'jobs that come again and again are made by queue.addCron(name, options).',
     repeatJobKey: 'jobs that come again and again are made by queue.addCron(name, options).',
@@ -398,6 +486,7 @@ const recent: (JobOptions | undefined)[] = new Array(RECENT_SIZE).fill(undefined
 function shared(own: Writable): JobOptions | undefined {
   if (own.dependsOn === NO_REFS) delete own.dependsOn;
   if (own.jobId !== undefined || own.dependsOn !== undefined || own.timestamp !== undefined) return Object.freeze(own);
+  if (own.deduplication !== undefined) return Object.freeze(own);
   const place = ((own.priority ?? 0) + (own.delay ?? 0) * 3 + (own.attempts ?? 0) * 7) & (RECENT_SIZE - 1);
   const known = recent[place];
   if (known !== undefined && alike(own, known)) return known;

@@ -79,9 +79,10 @@ export class Queue<Data = any, Result = any, Name extends string = string> exten
   constructor(name: string, opts: QueueOptions = {}) {
     super(name, opts);
     this.#defaults = validateJobOptions(opts.defaultJobOptions);
-    if (this.#defaults?.jobId !== undefined) {
-      throw new ValidationError('opts.defaultJobOptions.jobId would make all jobs the same one. Give it to add.', {
-        path: 'opts.defaultJobOptions.jobId',
+    for (const name of ['jobId', 'deduplication'] as const) {
+      if (this.#defaults?.[name] === undefined) continue;
+      throw new ValidationError(`opts.defaultJobOptions.${name} would make all jobs the same one. Give it to add.`, {
+        path: `opts.defaultJobOptions.${name}`,
       });
     }
   }
@@ -376,4 +377,4 @@ export class Queue<Data = any, Result = any, Name extends string = string> exten
   }
 }
 
-export type { DlqSelection, QueueOptions, WaitOptions } from './queue-options.js';
+export type { DlqSelection, GetJobsOptions, QueueOptions, WaitOptions } from './queue-options.js';

@@ -5,7 +5,15 @@
  * It keeps `credit` (granted and not delivered yet) so that running + credit never exceeds the concurrency. A delivery may settle
  * and grant again before `deliver` returns (handlers that return no promise do).
  */
-import type { AbortReason, ClaimedJob, ClaimSink, ClaimSource, Connection, Outcome } from './connection.js';
+import type {
+  AbortReason,
+  ClaimedJob,
+  ClaimSink,
+  ClaimSource,
+  Connection,
+  JobSnapshot,
+  Outcome,
+} from './connection.js';
 import { reportWarning } from './emitter.js';
 import {
   EngineClosedError,
@@ -16,7 +24,7 @@ import {
   toErrorRecord,
   UnrecoverableError,
 } from './errors.js';
-import { Job, jobOfClaim } from './job.js';
+import { Job, jobOfClaim, jobOfSnapshot, type RunOfJob } from './job.js';
 import { outcomeOfFailure, type RunnerSettings } from './outcome.js';
 
 /** The second argument of a handler. */
@@ -46,6 +54,8 @@ export interface RunnerHooks {
   active?: ((job: Job) => void) | undefined;
   completed?: ((job: Job, result: unknown) => void) | undefined;
   failed?: ((job: Job, error: Error) => void) | undefined;
+  progress?: ((job: Job, progress: unknown) => void) | undefined;
+  late?: ((job: Job) => void) | undefined;
   drained?: (() => void) | undefined;
   error?: ((error: Error) => void) | undefined;
 }
@@ -150,7 +160,7 @@ function errorOfAbort(run: Run, reason: AbortReason, message: string): Error {
   }
 }
 
-export class Runner implements ClaimSink {
+export class Runner implements ClaimSink, RunOfJob {
   /** May be exchanged, or changed, at any time. */
   hooks: RunnerHooks;
   readonly #connection: Connection;
@@ -259,6 +269,7 @@ export class Runner implements ClaimSink {
   deliver(claimed: ClaimedJob): void {
     this.#credit--;
     const job = jobOfClaim(this.#connection, claimed);
+    Job.joinRun(job, this);
     const run = new Run(claimed, job, this.#runs.length);
     this.#runs.push(run);
     this.#calls++;
@@ -287,6 +298,7 @@ export class Runner implements ClaimSink {
       const job = jobOfClaim(this.#connection, one);
       const run = new Run(one, job, this.#runs.length);
       Job.inBatch(job, run);
+      Job.joinRun(job, this);
       this.#runs.push(run);
       runs.push(run);
     }
@@ -326,6 +338,14 @@ export class Runner implements ClaimSink {
     else run.abort(reason, error);
   }
 
+  late(job: JobSnapshot): void {
+    this.hooks.late?.(jobOfSnapshot(this.#connection, job));
+  }
+
+  progress(job: Job, progress: unknown): void {
+    this.hooks.progress?.(job, progress);
+  }
+
   drained(): void {
     this.hooks.drained?.();
   }
@@ -341,10 +361,16 @@ export class Runner implements ClaimSink {
   /** A completion counts even after an abort: the work is done. */
   #completed(run: Run, result: unknown, isCall = true): void {
     if (run.index === -1) return; // a thenable that calls back twice
-    if (!run.isSettled) {
+    const emitted = Job.emitted(run.job);
+    if (emitted !== undefined) {
+      void emitted.then(() => this.#completed(run, result, isCall)); // its end comes behind what it has emitted
+      return;
+    }
+    if (run.isSettled) this.hooks.late?.(run.job);
+    else {
       run.isSettled = true;
-      this.#tell(run, { kind: 'completed', result });
-      if (this.hooks.completed !== undefined) {
+      if (!this.#tell(run, { kind: 'completed', result })) this.hooks.late?.(run.job);
+      else if (this.hooks.completed !== undefined) {
         Job.ended(run.job, { returnvalue: result, finishedOn: this.#connection.now() });
         this.#onceDurable(() => this.hooks.completed?.(run.job, result));
       }
@@ -354,7 +380,13 @@ export class Runner implements ClaimSink {
 
   #failed(run: Run, thrown: unknown, isCall = true): void {
     if (run.index === -1) return;
+    const emitted = Job.emitted(run.job);
+    if (emitted !== undefined) {
+      void emitted.then(() => this.#failed(run, thrown, isCall));
+      return;
+    }
     if (run.isSettled) {
+      this.hooks.late?.(run.job);
       this.#ended(run, isCall);
       return;
     }
@@ -372,8 +404,8 @@ export class Runner implements ClaimSink {
   #settleFailure(run: Run, outcome: Outcome, thrown: unknown, isCall: boolean): void {
     if (!run.isSettled) {
       run.isSettled = true;
-      this.#tell(run, outcome);
-      if (outcome.kind === 'failed' && this.hooks.failed !== undefined) {
+      if (!this.#tell(run, outcome)) this.hooks.late?.(run.job);
+      else if (outcome.kind === 'failed' && this.hooks.failed !== undefined) {
         const { message } = outcome.error;
         const { job } = run;
         Job.ended(job, {
@@ -397,11 +429,13 @@ export class Runner implements ClaimSink {
     else durable.then(tell, () => {}); // the engine says by itself that its log has failed
   }
 
-  #tell(run: Run, outcome: Outcome): void {
+  /** False when it is known to be late: the job is no longer this run's. */
+  #tell(run: Run, outcome: Outcome): boolean {
     try {
-      this.#source?.settle(run.ticket, outcome);
+      return this.#source?.settle(run.ticket, outcome) !== false;
     } catch (error) {
       this.#report(error as Error);
+      return true;
     }
   }
 

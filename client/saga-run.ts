@@ -384,7 +384,7 @@ export class SagaRun {
       current.isResumed = false;
       if ((await this.#connection.getState(queue, ref)) === 'failed') {
         await this.#save();
-        await this.#connection.retryFailed(queue, [ref]);
+        await this.#connection.retryFailed(queue, [ref], { withDependencies: false });
       }
     }
     const data = {

@@ -261,15 +261,17 @@ export class Saga<Data = any, Result = any> {
     const wanted = state === undefined ? [...new Set(Object.values(JOB_STATES).flat())] : JOB_STATES[state];
     const connection = await this.#link.ready();
     const found: SagaStatus<Data, Result>[] = [];
-    for (let at = 0; found.length < limit; at += PAGE_JOBS) {
-      const page = await connection.listJobs(this.#queue, wanted, at, PAGE_JOBS);
-      for (const snapshot of page) {
+    let cursor: string | undefined;
+    do {
+      const query = { states: wanted, limit: PAGE_JOBS, cursor, filter: undefined };
+      const page = await connection.listJobs(this.#queue, query);
+      for (const snapshot of page.jobs) {
         if (state !== undefined && stateOf(snapshot) !== state) continue;
         if (skip-- > 0 || found.length === limit) continue;
         found.push(statusOf(this.name, snapshot));
       }
-      if (page.length < PAGE_JOBS) break;
-    }
+      cursor = page.cursor;
+    } while (cursor !== undefined && found.length < limit);
     return found;
   }
 
@@ -288,7 +290,7 @@ export class Saga<Data = any, Result = any> {
         Object.assign(record.current, { failures: 0, losses: 0, isStarted: false, due: 0, isResumed: true });
       await connection.updateProgress(this.#queue, ref, record);
     }
-    await connection.retryFailed(this.#queue, [ref]);
+    await connection.retryFailed(this.#queue, [ref], { withDependencies: false });
   }
 
   /**
@@ -300,7 +302,7 @@ export class Saga<Data = any, Result = any> {
     const { snapshot, ref, connection } = await this.#parked(id, 'abandoned');
     const record = recordOf(snapshot) ?? { plan: [], done: [], compensations: [], version: 1 };
     await connection.updateProgress(this.#queue, ref, { ...record, state: 'abandoned' });
-    await connection.retryFailed(this.#queue, [ref]);
+    await connection.retryFailed(this.#queue, [ref], { withDependencies: false });
   }
 
   /**

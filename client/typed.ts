@@ -1,8 +1,9 @@
 /** The types behind `Queue.typed` and `Worker.typed`: every name of a job has its own data and result. */
 import type { SettledResult } from './connection.js';
 import type { Job } from './job.js';
+import type { JobFilter } from './job-filter.js';
 import type { AddOptions, JobReference } from './options.js';
-import type { BulkAnswer, Queue, WaitOptions } from './queue.js';
+import type { BulkAnswer, GetJobsOptions, Queue, WaitOptions } from './queue.js';
 import type { HandlerContext } from './runner.js';
 
 /** The names of the jobs: `{ email: { data: Email; result?: Sent } }` has the name `email`. */
@@ -22,10 +23,13 @@ export type TypedBulkItem<Jobs> = {
   [N in NameOf<Jobs>]: { readonly name: N; readonly data: DataOf<Jobs, N>; readonly opts?: AddOptions | undefined };
 }[NameOf<Jobs>];
 
-type Retyped = 'add' | 'addBulk' | 'addAndWait' | 'finished' | 'getJob' | 'getDlq';
+type ListsOfJobs = 'getWaiting' | 'getActive' | 'getDelayed' | 'getWaitingChildren' | 'getCompleted' | 'getFailed';
+type Retyped = 'add' | 'addBulk' | 'addAndWait' | 'finished' | 'getJob' | 'getJobs' | 'getDlq' | ListsOfJobs;
 
 /** `Queue` whose methods know what each name carries and returns. */
-export interface TypedQueue<Jobs> extends Omit<Queue<AnyDataOf<Jobs>, AnyResultOf<Jobs>, NameOf<Jobs>>, Retyped> {
+export interface TypedQueue<Jobs>
+  extends Omit<Queue<AnyDataOf<Jobs>, AnyResultOf<Jobs>, NameOf<Jobs>>, Retyped>,
+    Record<ListsOfJobs, (start?: number, end?: number) => Promise<AnyJobOf<Jobs>[]>> {
   add<N extends NameOf<Jobs>>(name: N, data: DataOf<Jobs, N>, opts?: AddOptions): Promise<JobOf<Jobs, N>>;
   addBulk(items: readonly TypedBulkItem<Jobs>[], opts?: { readonly atomic?: true }): Promise<AnyJobOf<Jobs>[]>;
   addBulk(
@@ -50,7 +54,11 @@ export interface TypedQueue<Jobs> extends Omit<Queue<AnyDataOf<Jobs>, AnyResultO
     opts?: number | (WaitOptions & { readonly settled?: false }),
   ): Promise<AnyResultOf<Jobs>[]>;
   getJob(ref: JobReference): Promise<AnyJobOf<Jobs> | undefined>;
-  getDlq(count?: number, opts?: { readonly offset?: number }): Promise<AnyJobOf<Jobs>[]>;
+  getJobs(opts?: GetJobsOptions): Promise<{ jobs: AnyJobOf<Jobs>[]; cursor?: string }>;
+  getDlq(
+    count?: number,
+    opts?: { readonly offset?: number | undefined; readonly filter?: JobFilter | undefined },
+  ): Promise<AnyJobOf<Jobs>[]>;
 }
 
 /** One handler for each name. */

@@ -35,6 +35,12 @@ export type WorkerEvents<Data = any, Result = any, Name extends string = string>
   completed: [job: Job<Data, Result, Name>, result: Result];
   /** A run has failed; the job may be retried. */
   failed: [job: Job<Data, Result, Name>, error: Error];
+  /** The handler has called `job.updateProgress`. */
+  progress: [job: Job<Data, Result, Name>, progress: unknown];
+  /** A thread of this Worker died while it ran the job, which runs again or has failed for good. */
+  stalled: [job: Job<Data, Result, Name>];
+  /** A handler has ended whose job was no longer its own: cancelled, timed out or given back while it went on. Its outcome is dropped. */
+  late: [job: Job<Data, Result, Name>];
   /** Nothing is left to claim, after there was something. */
   drained: [];
   /** Something failed that has no caller. Without a listener it is shown as a process warning. */
@@ -46,8 +52,21 @@ export type WorkerEvents<Data = any, Result = any, Name extends string = string>
 };
 
 const EVENTS: KnownNames = {
-  known: ['ready', 'active', 'completed', 'failed', 'drained', 'error', 'paused', 'resumed', 'closing', 'closed'],
-  later: ['progress', 'stalled', 'late'],
+  known: [
+    'ready',
+    'active',
+    'completed',
+    'failed',
+    'progress',
+    'stalled',
+    'late',
+    'drained',
+    'error',
+    'paused',
+    'resumed',
+    'closing',
+    'closed',
+  ],
   elsewhere: { 'ioredis:close': 'there is no Redis.' },
 };
 
@@ -97,6 +116,8 @@ export class Worker<Data = any, Result = any, Name extends string = string> exte
   #runner: Runner | undefined;
   #threads: ThreadWorkerLink | undefined;
   #isPaused = false;
+  /** Why no thread has loaded the handler file so far. */
+  #loadError: Error | undefined;
   #running: Promise<void> | undefined;
   #started: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
@@ -207,7 +228,7 @@ export class Worker<Data = any, Result = any, Name extends string = string> exte
     if (this.#options.limiter !== undefined) await this.#limit(connection, this.#options.limiter);
     if (this.#file === undefined) await this.#startHere(connection, this.#handler as Handler | BatchHandler);
     else await this.#startThreads(connection, this.#file);
-    if (this.#closing === undefined) this.fire('ready');
+    if (this.#closing === undefined && this.#loadError === undefined) this.fire('ready');
   }
 
   async #limit(connection: Connection, limiter: { max: number; duration: number }): Promise<void> {
@@ -252,8 +273,12 @@ export class Worker<Data = any, Result = any, Name extends string = string> exte
       active: (snapshot) => this.fire('active', job(snapshot)),
       completed: (snapshot, result) => this.fire('completed', job(snapshot), result as Result),
       failed: (snapshot, error) => this.fire('failed', job(snapshot), error),
+      progress: (snapshot, progress) => this.fire('progress', job(snapshot), progress),
+      stalled: (snapshot) => this.fire('stalled', job(snapshot)),
+      late: (snapshot) => this.fire('late', job(snapshot)),
       drained: () => this.fire('drained'),
       error: (error) => this.#failed(error),
+      loaded: () => this.#loaded(),
       isHeard: (event) => this.listenerCount(event) > 0,
     };
     const spec = { queue: this.queueName, file, concurrency, threads, abortGraceMs, recycle, breaker, batch, events };
@@ -261,16 +286,30 @@ export class Worker<Data = any, Result = any, Name extends string = string> exte
     this.#threads = link;
     if (this.#concurrency !== concurrency) link.setConcurrency(this.#concurrency);
     if (this.#isPaused) await link.pause(true);
-    if (this.#closing === undefined) await link.ready(); // closing doesn't wait for a file that loads for ever
+    if (this.#closing !== undefined) return; // closing doesn't wait for a file that loads for ever
+    await link.ready().catch((error: Error) => {
+      this.#loadError = error; // told already as an event; its threads try again
+    });
   }
 
-  /** Resolves when jobs are claimed; rejects with what starting failed with. Waits for `run()` when there is no autorun. */
+  /** A thread has loaded the file, after none could. */
+  #loaded(): void {
+    if (this.#loadError === undefined) return;
+    this.#loadError = undefined;
+    this.fire('ready');
+  }
+
+  /**
+   * Resolves when jobs are claimed; rejects with what starting failed with. Waits for `run()` when there is no autorun. A handler file
+   * that no thread could load is tried again and again: until it loads this rejects with why it didn't, and the event `ready` tells that it has.
+   */
   async waitUntilReady(): Promise<void> {
     if (this.#closing !== undefined) throw this.#link.closedError();
     if (this.#started === undefined && this.#options.autorun) await Promise.resolve(); // the constructor's microtask
     if (this.#started !== undefined) {
       await this.#started;
       if (this.#closing !== undefined) throw this.#link.closedError();
+      if (this.#loadError !== undefined) throw this.#loadError;
       return;
     }
     return new Promise((resolve) => this.once('ready', resolve));
@@ -295,6 +334,10 @@ export class Worker<Data = any, Result = any, Name extends string = string> exte
       failed: heard('failed')
         ? (job, error) => void this.fire('failed', job as Job<Data, Result, Name>, error)
         : undefined,
+      progress: heard('progress')
+        ? (job, progress) => void this.fire('progress', job as Job<Data, Result, Name>, progress)
+        : undefined,
+      late: heard('late') ? (job) => void this.fire('late', job as Job<Data, Result, Name>) : undefined,
       drained: heard('drained') ? () => void this.fire('drained') : undefined,
       error: (error) => this.#failed(error),
     };
@@ -392,4 +435,4 @@ export class Worker<Data = any, Result = any, Name extends string = string> exte
   }
 }
 
-const HOOKED = new Set<keyof WorkerEvents>(['active', 'completed', 'failed', 'drained']);
+const HOOKED = new Set<keyof WorkerEvents>(['active', 'completed', 'failed', 'progress', 'late', 'drained']);

@@ -10,6 +10,8 @@ import { attachHere, defaultEngine } from './default.js';
 import { EventLog } from './events/log.js';
 import { InProcessConnection } from './in-process.js';
 import { counts } from './jobs/control.js';
+import { sweepKeys } from './jobs/deduplication.js';
+import { Streams } from './jobs/streams.js';
 import { Waiters } from './jobs/waiters.js';
 import { LocalRuns } from './local-claims.js';
 import { type EngineOptions, type ResolvedOptions, resolveEngineOptions } from './options.js';
@@ -215,6 +217,7 @@ export class Engine extends EventEmitter {
     core.wasm.limboAdvance();
     core.wasm.sealedCollect();
     runPostponed(this.#state);
+    sweepKeys(this.#state);
     this.#state.events.upkeep(this.#state.clock.now());
     this.#state.queues.setReportStarts(this.#state.events.recording || this.#state.journal !== undefined);
   }
@@ -308,6 +311,7 @@ export class Engine extends EventEmitter {
     clearInterval(this.#upkeep);
     for (const end of this.#unlisten) end();
     state.waiters.rejectAll(new EngineClosedError());
+    state.streams.closeAll();
     this.#keepAlive.stop();
   }
 
@@ -338,6 +342,8 @@ function createState(
     rings: new Rings(core, (error) => reportListener(error)),
     entries: new Entries(),
     crons: new Crons(() => state),
+    streams: new Streams(),
+    keys: { any: false, due: Number.POSITIVE_INFINITY },
     threads: new Set(),
     pools: new Set(),
     workers: new Set(),

@@ -4,12 +4,16 @@ import { EngineClosedError } from '../client/errors.js';
 import type { Slot } from './core/index.js';
 import { admit } from './jobs/admission.js';
 import * as control from './jobs/control.js';
+import { keyHolder, releaseKey } from './jobs/deduplication.js';
 import { awaitInRun, dependenciesOf, dependencyRecords } from './jobs/dependencies.js';
+import * as dlq from './jobs/dlq.js';
+import { explain } from './jobs/explain.js';
 import { admitGraph } from './jobs/graphs.js';
 import { interrupt } from './jobs/interrupt.js';
-import { listJobs } from './jobs/listing.js';
+import * as listing from './jobs/listing.js';
 import { visibleState } from './jobs/records.js';
 import { mustResolve, visibleSlot } from './jobs/references.js';
+import * as streams from './jobs/streams.js';
 import { awaitAdded, awaitJobs } from './jobs/waiting.js';
 import { LocalClaims, type LocalRuns } from './local-claims.js';
 import { configureQueue, openBatches, pauseQueue } from './queue-control.js';
@@ -117,19 +121,22 @@ export class InProcessConnection implements C.Connection {
     return this.#toldOf(slots, control.getJobs(this.state, slots));
   }
 
+  async listJobs(queue: string, query: C.JobQuery): Promise<C.JobPage> {
+    return this.#told(listing.listJobs(this.state, this.#queue(queue), query));
+  }
+
+  async listState(queue: string, state: C.JobState, range: C.JobRange): Promise<C.JobSnapshot[]> {
+    return this.#told(listing.listState(this.state, this.#queue(queue), state, range));
+  }
+
+  async clean(queue: string, graceMs: number, limit: number, state: C.JobState): Promise<string[]> {
+    return this.#told(listing.clean(this.state, this.#writable(queue), graceMs, limit, state));
+  }
+
   async getState(queue: string, ref: C.JobRef): Promise<C.JobStateOrUnknown> {
     this.#queue(queue);
     const slot = visibleSlot(this.state, queue, ref);
     return slot === 0 ? this.#told('unknown') : this.#toldOf([slot], visibleState(this.state, slot));
-  }
-
-  async listJobs(
-    queue: string,
-    states: readonly C.JobState[],
-    offset: number,
-    count: number,
-  ): Promise<C.JobSnapshot[]> {
-    return this.#told(listJobs(this.state, this.#queue(queue), states, offset, count));
   }
 
   async getCounts(queue: string): Promise<C.JobCounts> {
@@ -146,7 +153,7 @@ export class InProcessConnection implements C.Connection {
 
   async explain(queue: string, ref: C.JobRef): Promise<C.Explanation> {
     this.#queue(queue);
-    return this.#told(control.explain(this.state, queue, ref));
+    return this.#told(explain(this.state, queue, ref));
   }
 
   async waitFor(queue: string, ref: C.JobRef, refs: readonly C.JobRef[]): Promise<boolean> {
@@ -157,6 +164,26 @@ export class InProcessConnection implements C.Connection {
   async getLogs(queue: string, ref: C.JobRef): Promise<string[]> {
     this.#queue(queue);
     return this.#told(control.getLogs(this.state, queue, ref));
+  }
+
+  async emit(queue: string, ref: C.JobRef, attempt: number, chunk: unknown): Promise<void> {
+    this.#writable(queue);
+    return streams.emit(this.state, queue, ref, attempt, chunk);
+  }
+
+  async openStream(queue: string, ref: C.JobRef): Promise<number> {
+    this.#queue(queue);
+    return streams.openStream(this.state, queue, ref);
+  }
+
+  readStream(_queue: string, reader: number): Promise<C.StreamBatch> {
+    const batch = this.state.streams.read(reader);
+    this.state.keepAlive.hold(batch);
+    return batch;
+  }
+
+  async closeStream(_queue: string, reader: number): Promise<void> {
+    this.state.streams.close(reader);
   }
 
   async cancel(
@@ -212,17 +239,29 @@ export class InProcessConnection implements C.Connection {
     return this.#told(control.addLog(this.state, queue, ref, line));
   }
 
-  async retryFailed(queue: string, refs: readonly C.JobRef[] | undefined): Promise<number> {
-    return this.#told(control.retryFailed(this.state, this.#writable(queue), refs));
+  async retryFailed(queue: string, which: C.FailedSelection, opts: { withDependencies: boolean }): Promise<number> {
+    return this.#told(dlq.retryFailed(this.state, this.#writable(queue), which, opts.withDependencies));
   }
 
-  async listFailed(queue: string, offset: number, count: number): Promise<C.JobSnapshot[]> {
-    return this.#told(control.listFailed(this.state, this.#queue(queue), offset, count));
+  async purgeFailed(queue: string, which: C.FailedSelection): Promise<number> {
+    return this.#told(dlq.purgeFailed(this.state, this.#writable(queue), which));
+  }
+
+  async listFailed(queue: string, offset: number, count: number, filter?: C.CheckedFilter): Promise<C.JobSnapshot[]> {
+    return this.#told(dlq.listFailed(this.state, this.#queue(queue), offset, count, filter));
+  }
+
+  async getKeyHolder(queue: string, id: string): Promise<string | undefined> {
+    return this.#told(keyHolder(this.state, this.#queue(queue), id));
+  }
+
+  async releaseKey(queue: string, id: string): Promise<boolean> {
+    return this.#told(releaseKey(this.state, this.#writable(queue), id));
   }
 
   async moveToDlq(queue: string, ref: C.JobRef, reason: string): Promise<void> {
     this.#writable(queue);
-    return this.#told(control.moveToDlq(this.state, queue, ref, reason));
+    return this.#told(dlq.moveToDlq(this.state, queue, ref, reason));
   }
 
   async pause(queue: string): Promise<void> {

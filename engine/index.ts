@@ -11,6 +11,7 @@ export type {
   CronInfo,
   CronTick,
   DependencyRecord,
+  DlqConfig,
   DlqReason,
   ErrorRecord,
   Explanation,
@@ -63,12 +64,20 @@ export {
   type GraphNode,
   type JobNode,
 } from '../client/flow-producer.js';
-export { Job, type JobJson } from '../client/job.js';
-export { type AddOptions, JOB_DEFAULTS, type JobOptions, type JobReference } from '../client/options.js';
+export { Job, type JobJson, type StreamOptions } from '../client/job.js';
+export type { JobFilter } from '../client/job-filter.js';
+export {
+  type AddOptions,
+  type DeduplicationOptions,
+  JOB_DEFAULTS,
+  type JobOptions,
+  type JobReference,
+} from '../client/options.js';
 export {
   type BulkAnswer,
   type BulkItem,
   type DlqSelection,
+  type GetJobsOptions,
   Queue,
   type QueueOptions,
   type WaitOptions,

@@ -248,10 +248,10 @@ export class LocalClaims implements ClaimSource, ReadyListener {
     return left; // claims on this thread are over when the call that made them is
   }
 
-  settle(ticket: number, outcome: Outcome): void {
+  settle(ticket: number, outcome: Outcome): boolean {
     const { slot, low, high } = this.#take(ticket);
-    if (slot === 0 && this.#state.closed) return;
-    settleLocal(this.#state, low, high, outcome);
+    if (slot === 0 && this.#state.closed) return false;
+    return settleLocal(this.#state, low, high, outcome);
   }
 
   /** Runs that are still going are given back by whoever closes (`settle` with `released`). */

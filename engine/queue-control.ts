@@ -4,6 +4,7 @@ import { EngineFullError, ValidationError } from '../client/errors.js';
 import { L } from './core/index.js';
 import { agingConfigured } from './jobs/aging.js';
 import { setPaused } from './jobs/control.js';
+import { applyDlqLimits, forgetIdsBeyond } from './jobs/endings.js';
 import { groupsConfigured } from './jobs/groups.js';
 import type { QueueEntry } from './queues.js';
 import { announce, type EngineState, tellQueue } from './state.js';
@@ -35,14 +36,31 @@ async function withoutClaims(state: EngineState, queue: QueueEntry, change: () =
 
 /** Sets what is given, takes away what is `null`, leaves the rest. Holds for every claim once this resolves. */
 export async function configureQueue(state: EngineState, queue: QueueEntry, config: QueueConfig): Promise<void> {
-  await withoutClaims(state, queue, () => {
-    if (config.rateLimit !== undefined) setRate(state, queue, config.rateLimit);
-    if (config.concurrency !== undefined) setConcurrency(state, queue, config.concurrency);
-    if (config.groups !== undefined) setGroups(state, queue, config.groups);
-    if (config.aging !== undefined) setAging(state, queue, config.aging);
-  });
+  const { rateLimit, concurrency, groups, aging } = config;
+  if ([rateLimit, concurrency, groups, aging].some((setting) => setting !== undefined)) {
+    await withoutClaims(state, queue, () => {
+      if (config.rateLimit !== undefined) setRate(state, queue, config.rateLimit);
+      if (config.concurrency !== undefined) setConcurrency(state, queue, config.concurrency);
+      if (config.groups !== undefined) setGroups(state, queue, config.groups);
+      if (config.aging !== undefined) setAging(state, queue, config.aging);
+    });
+  }
+  setKept(state, queue, config);
   state.journal?.queueChanged(queue);
   tellQueue(state, queue.name, 'configured', { config: { ...queue.config } });
+}
+
+/** Settings of which nothing stands in shared memory. They hold for what is there, too. */
+function setKept(state: EngineState, queue: QueueEntry, config: QueueConfig): void {
+  const { dlq, idempotencyTtl, idempotencyMax, maxDeliveries } = config;
+  const next: Record<string, unknown> = { ...queue.config };
+  for (const [name, value] of Object.entries({ dlq, idempotencyTtl, idempotencyMax, maxDeliveries })) {
+    if (value === null) delete next[name];
+    else if (value !== undefined) next[name] = value;
+  }
+  queue.config = next as QueueConfig;
+  if (dlq !== undefined) applyDlqLimits(state, queue);
+  if (idempotencyMax !== undefined) forgetIdsBeyond(state, queue);
 }
 
 /** Of a queue that was read from the log, before anything can be claimed. */

@@ -30,6 +30,8 @@ export interface QueueEntry {
   /** Lost twice or more, held back while another such job is out. */
   readonly suspects: { slot: Slot; number: number }[];
   suspectOut: boolean;
+  /** When the next job that `retryDlq` puts back may run, in a queue with a `redriveRate`. */
+  redriveAt: number;
   /** Who wants to hear of the starts on threads. */
   readonly startListeners: Set<object>;
   /** A run has ended in a queue with a concurrency limit. Set with the limit. */
@@ -78,6 +80,7 @@ export class QueueTable {
       logId: 0,
       suspects: [],
       suspectOut: false,
+      redriveAt: 0,
       startListeners: new Set(),
       permitFreed: () => {},
     };

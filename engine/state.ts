@@ -7,6 +7,8 @@ import { type Core, L, type Slot } from './core/index.js';
 import type { Payloads } from './core/payloads.js';
 import type { EventLog } from './events/log.js';
 import { jobId } from './jobs/claimed.js';
+import type { KeyNotes } from './jobs/deduplication.js';
+import type { Streams } from './jobs/streams.js';
 import type { Waiters } from './jobs/waiters.js';
 import type { Breaker, Breakers } from './patterns/breakers.js';
 import type { Crons } from './patterns/cron.js';
@@ -38,6 +40,11 @@ export interface RunOwner {
   onStarted?(slot: Slot): void;
   onCompleted?(slot: Slot): void;
   onFailed?(slot: Slot, error: ErrorRecord): void;
+  onProgress?(slot: Slot, progress: unknown): void;
+  /** The run is lost; the job is still active. */
+  onStalled?(slot: Slot): void;
+  /** An outcome came of a run that is no more the job's. */
+  onLate?(slot: Slot): void;
 }
 
 export interface EngineLimits {
@@ -64,6 +71,8 @@ export interface EngineState {
   /** What must survive and is no job. */
   readonly entries: Entries;
   readonly crons: Crons;
+  readonly keys: KeyNotes;
+  readonly streams: Streams;
   /** Of an engine with a data directory: makes what happens survive it. */
   journal: Journal | undefined;
   /** The other threads that share the memory. */
@@ -130,9 +139,15 @@ export function afterDurable({ journal }: EngineState, told: () => void, never?:
   else journal.after(told, never);
 }
 
-/** Records an event about a queue. */
-export function tellQueue(state: EngineState, queue: string, event: string, args: Record<string, unknown> = {}): void {
-  if (state.events.recording) append(state, queue, event, undefined, args);
+/** Records an event about a queue, or about a job of which there is no record. */
+export function tellQueue(
+  state: EngineState,
+  queue: string,
+  event: string,
+  args: Record<string, unknown> = {},
+  jobId?: string,
+): void {
+  if (state.events.recording) append(state, queue, event, jobId, args);
   else state.events.skip();
 }
 

@@ -23,6 +23,29 @@ export interface JobContent {
   readonly data: unknown;
 }
 
+/** Up to here it's cheaper to write a text's characters one by one. */
+const ASCII_CHARS_MAX = 64;
+
+function isAscii(text: string): boolean {
+  if (text.length > ASCII_CHARS_MAX) return false;
+  for (let i = 0; i < text.length; i++) if (text.charCodeAt(i) > 0x7f) return false;
+  return true;
+}
+
+/** Whether equal options of other jobs are the very same object (`validateJobOptions`). */
+function isShared({ jobId, dependsOn, timestamp, deduplication }: JobOptions): boolean {
+  return jobId === undefined && dependsOn === undefined && timestamp === undefined && deduplication === undefined;
+}
+
+/** The id and the references have places of their own in a payload. */
+function encodeOptions(opts: JobOptions): Uint8Array {
+  let isEmpty = true;
+  for (const name in opts) if (name !== 'jobId' && name !== 'dependsOn') isEmpty = false;
+  if (isEmpty) return NO_BYTES;
+  const { jobId: _id, dependsOn: _references, ...rest } = opts;
+  return new Uint8Array(encodePayload(rest)); // a copy: what encodePayload returns is reused
+}
+
 /** Encodes into and decodes from one thread's view of the shared memory. */
 export class Payloads {
   readonly #core: Core;
@@ -49,27 +72,31 @@ export class Payloads {
   encodeJob(content: JobContent): Block {
     const name = this.#bytesOfName(content.name);
     const options = this.#bytesOfOptions(content.opts);
-    const id = content.customId === '' ? NO_BYTES : utf8.encode(content.customId);
+    const { customId } = content;
+    const isPlain = isAscii(customId);
+    const id = isPlain ? NO_BYTES : utf8.encode(customId);
+    const idBytes = isPlain ? customId.length : id.length;
     // Last, since it lies in a scratch that the next call reuses.
     const dataBytes = encodeRaw(content.data);
     if (dataBytes > this.#bytesMax) this.#refuseSize(dataBytes, 'data');
-    const ahead = L.P_CONTENT + id.length + name.length + options.length;
+    const ahead = L.P_CONTENT + idBytes + name.length + options.length;
     const core = this.#core;
     const bytes = ahead + dataBytes;
     const block = core.wasm.blockAlloc(this.#thread, bytes) >>> 0;
     if (block === 0) return 0;
     if (bytes + L.BLOCK_HEADER_BYTES > L.BLOCK_BYTES_MAX) {
       const { source, start, end } = encoded;
-      this.#writeParts(block, id, name, options, source.subarray(start, end));
+      this.#writeParts(block, isPlain ? utf8.encode(customId) : id, name, options, source.subarray(start, end));
       return block;
     }
-    core.u16[(block + L.P_ID_BYTES) >>> 1] = id.length;
+    core.u16[(block + L.P_ID_BYTES) >>> 1] = idBytes;
     core.u16[(block + L.P_NAME_BYTES) >>> 1] = name.length;
     core.u32[(block + L.P_OPTION_BYTES) >>> 2] = options.length;
     let at = block + L.P_CONTENT;
     const u8 = core.u8;
-    if (id.length !== 0) u8.set(id, at);
-    at += id.length;
+    if (!isPlain) u8.set(id, at);
+    else for (let i = 0; i < idBytes; i++) u8[at + i] = customId.charCodeAt(i);
+    at += idBytes;
     for (let i = 0; i < name.length; i++) u8[at + i] = name[i] as number;
     at += name.length;
     if (options.length !== 0) u8.set(options, at);
@@ -106,11 +133,10 @@ export class Payloads {
 
   #bytesOfOptions(opts: JobOptions | undefined): Uint8Array {
     if (opts === undefined) return NO_BYTES;
+    if (!isShared(opts)) return encodeOptions(opts); // nobody will ask for these again
     const known = this.#optionBytes.get(opts);
     if (known !== undefined) return known;
-    // The id and the references have places of their own.
-    const { jobId: _id, dependsOn: _references, ...rest } = opts;
-    const bytes = Object.keys(rest).length === 0 ? NO_BYTES : new Uint8Array(encodePayload(rest));
+    const bytes = encodeOptions(opts);
     this.#optionBytes.set(opts, bytes);
     return bytes;
   }

@@ -11,6 +11,8 @@ import type { QueueEntry } from '../queues.js';
 import type { EngineState } from '../state.js';
 import { announce, flagsOf, idOf, tell } from '../state.js';
 import { toBlocked, toDelayed, toReadyOnceDurable, toReadyQuietly } from '../upkeep/postponed.js';
+import { removeHeld } from './control.js';
+import { holdKey, meetKey, resolveKeys } from './deduplication.js';
 import { applyPolicy, connect, dropDependencies, firstFailed, settleDependents } from './dependencies.js';
 import { deferEnds, discard, hashOf } from './endings.js';
 import { GROUPED, HAS_DEPENDENCIES, OWN_RETENTION, policyFlags } from './flags.js';
@@ -33,6 +35,14 @@ export interface Entry {
   /** Of a graph: what its other nodes call it, and its queue. */
   node?: { readonly key: string; readonly queue: string };
   slot: Slot;
+  /** Of a deduplication key that was held when it came. */
+  key?: string | undefined;
+  /** The id of the job that holds the key, of which there is no record any more. */
+  gone?: string;
+  /** The job that it takes the place of, under another id. */
+  displaces?: Slot | undefined;
+  /** Until when it holds the key that it takes over; undefined: as its own options say. */
+  until?: number | undefined;
 }
 
 /** Adds jobs. Atomic: throws BulkError and has added nothing; else errors stand in the answers. */
@@ -63,8 +73,21 @@ export function admitBlocks(
   return admitEntries(state, queue, entries, atomic);
 }
 
+/** What is wrong with each of these items, of a call of which another one has been refused already. Adds none; the blocks are freed. */
+export function judgeBlocks(
+  state: EngineState,
+  queue: QueueEntry,
+  items: readonly { readonly block: Block; readonly opts: JobOptions | undefined }[],
+): { index: number; error: Error }[] {
+  const entries = items.map(({ block, opts }): Entry => ({ block, opts, slot: 0 }));
+  plan(state, queue, entries);
+  for (const { block } of entries) state.core.wasm.blockFree(block);
+  return errorsOf(entries);
+}
+
 function isSimple(opts: JobOptions | undefined): boolean {
-  return opts === undefined || (opts.jobId === undefined && opts.dependsOn === undefined);
+  if (opts === undefined) return true;
+  return opts.jobId === undefined && opts.dependsOn === undefined && opts.deduplication === undefined;
 }
 
 export function full(state: EngineState): EngineFullError {
@@ -167,11 +190,17 @@ export function encode(state: EngineState, item: AddItem): Entry {
   }
 }
 
-function admitEntries(state: EngineState, queue: QueueEntry, entries: Entry[], atomic: boolean): AddAnswer[] {
+/** Which items are jobs that are there, which depend on which, and which are refused. Changes nothing. */
+function plan(state: EngineState, queue: QueueEntry, entries: Entry[]): void {
   const byId = new Map<string, Entry>();
   for (const entry of entries)
     if (entry.error === undefined && entry.opts?.jobId !== undefined) resolveId(state, queue, entry, byId);
+  resolveKeys(state, queue, entries);
   planDependencies(state, queue, entries, byId);
+}
+
+function admitEntries(state: EngineState, queue: QueueEntry, entries: Entry[], atomic: boolean): AddAnswer[] {
+  plan(state, queue, entries);
   if (atomic) refuseIfAny(state, entries);
   // An item may end at once, and others by it: what follows comes when all items have begun and their answers have been read.
   return deferEnds(() => admitPlanned(state, queue, entries, atomic));
@@ -192,7 +221,8 @@ function admitPlanned(state: EngineState, queue: QueueEntry, entries: Entry[], a
 }
 
 export function isNew(entry: Entry): boolean {
-  return entry.error === undefined && entry.existing === undefined && entry.twin === undefined;
+  const { error, existing, twin, gone } = entry;
+  return error === undefined && existing === undefined && twin === undefined && gone === undefined;
 }
 
 /** Frees what a refused item holds. */
@@ -204,9 +234,14 @@ function undo(state: EngineState, entry: Entry): void {
   } else if (entry.block !== 0) core.wasm.blockFree(entry.block);
 }
 
-export function refuseIfAny(state: EngineState, entries: readonly Entry[]): void {
+function errorsOf(entries: readonly Entry[]): { index: number; error: Error }[] {
   const errors: { index: number; error: Error }[] = [];
   for (const [index, { error }] of entries.entries()) if (error !== undefined) errors.push({ index, error });
+  return errors;
+}
+
+export function refuseIfAny(state: EngineState, entries: readonly Entry[]): void {
+  const errors = errorsOf(entries);
   if (errors.length === 0) return;
   // Dependents before their dependencies, so that no record is still pinned when its turn comes.
   for (const entry of [...entries].reverse())
@@ -367,10 +402,14 @@ export function startAll(state: EngineState, queue: QueueEntry, entries: readonl
       if (error === undefined) compare(state, existing ?? slot, entry);
       continue;
     }
+    if (entry.key !== undefined) meetKey(state, queue, entry, now);
+    if (entry.gone !== undefined) continue;
     if (entry.existing !== undefined) {
       restart(state, queue, entry, now);
       continue;
     }
+    if (entry.displaces !== undefined) displace(state, entry.displaces);
+    holdKey(state, queue, entry, now);
     const { slot, opts } = entry;
     const priority = opts?.priority ?? 0;
     if (quiet !== undefined && quiet !== priority) {
@@ -389,6 +428,11 @@ export function startAll(state: EngineState, queue: QueueEntry, entries: readonl
   if (ready !== 0) announce(state, queue, ready);
 }
 
+/** A delayed job goes, since the same call adds what takes its place. */
+function displace(state: EngineState, slot: Slot): void {
+  if (state.core.state(slot) === L.STATE_DELAYED) removeHeld(state, slot, 'delayed');
+}
+
 function canBeQuiet(state: EngineState, slot: Slot, opts: JobOptions | undefined): boolean {
   if (state.journal?.gates === true) return false;
   if (opts === undefined) return true;
@@ -403,7 +447,7 @@ function canBeQuiet(state: EngineState, slot: Slot, opts: JobOptions | undefined
 function restart(state: EngineState, queue: QueueEntry, entry: Entry, now: number): void {
   const slot = entry.existing as Slot;
   if (entry.replace !== true) {
-    compare(state, slot, entry);
+    if (entry.key === undefined) compare(state, slot, entry);
     state.core.wasm.blockFree(entry.block);
     return;
   }
@@ -425,8 +469,9 @@ function restart(state: EngineState, queue: QueueEntry, entry: Entry, now: numbe
 /** Another payload under the same id is told as an event. */
 function compare(state: EngineState, slot: Slot, entry: Entry): void {
   const { core, payloads, events } = state;
-  tell(state, slot, 'deduplicated');
-  if (!events.recording) return;
+  const { key } = entry;
+  tell(state, slot, 'deduplicated', key === undefined ? undefined : () => ({ deduplicationId: key }));
+  if (!events.recording || key !== undefined) return; // who shares a key may carry what it likes
   const mine = payloads.dataBytes(entry.block);
   const theirs = payloads.dataBytes(core.field(slot, L.S_PAYLOAD));
   const remembered = core.state(slot) === L.STATE_REMEMBERED;
@@ -478,22 +523,23 @@ function tellAdded(state: EngineState, slot: Slot, event: 'waiting' | 'delayed' 
 // ---- answers ---------------------------------------------------------------------------------------------------------------
 
 export function answer(state: EngineState, entry: Entry, now: number): AddAnswer {
-  const { error, existing, twin, opts } = entry;
+  const { error, twin, opts } = entry;
   if (error !== undefined) return { id: opts?.jobId ?? '', deduplicated: false, timestamp: now, error };
+  if (entry.gone !== undefined) {
+    state.core.wasm.blockFree(entry.block);
+    return { id: entry.gone, deduplicated: true, timestamp: now };
+  }
   if (twin !== undefined) {
     state.core.wasm.blockFree(entry.block);
     if (twin.error !== undefined)
       return { id: opts?.jobId ?? '', deduplicated: false, timestamp: now, error: twin.error };
   }
-  const slot = twin === undefined ? existing : (twin.existing ?? twin.slot);
+  const slot = twin === undefined ? entry.existing : (twin.existing ?? twin.slot);
   if (slot !== undefined) {
-    const record = snapshot(state, slot);
-    return {
-      id: record.id,
-      deduplicated: true,
-      timestamp: record.timestamp,
-      existing: { ...record, deduplicated: true },
-    };
+    // Found by the id that it was given, unless it was found by its key.
+    const existing = snapshot(state, slot, entry.key === undefined ? opts?.jobId : undefined);
+    existing.deduplicated = true;
+    return { id: existing.id, deduplicated: true, timestamp: existing.timestamp, existing };
   }
   return { id: idOf(state, entry.slot), deduplicated: false, timestamp: opts?.timestamp ?? now };
 }

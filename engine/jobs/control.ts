@@ -1,34 +1,30 @@
 /** What users do to jobs and queues that are there. */
-import type {
-  DependencyRecord,
-  Explanation,
-  JobCounts,
-  JobRef,
-  JobSnapshot,
-  JobStateOrUnknown,
-} from '../../client/connection.js';
-import { EngineFullError, JobActiveError, JobNotFoundError, ValidationError } from '../../client/errors.js';
+import type { JobCounts, JobRef, JobSnapshot, JobStateOrUnknown } from '../../client/connection.js';
+import { EngineFullError, JobActiveError, ValidationError } from '../../client/errors.js';
 import { JOB_DEFAULTS } from '../../client/options.js';
 import { L, type Slot } from '../core/index.js';
 import type { QueueEntry } from '../queues.js';
 import type { EngineState } from '../state.js';
 import { announce, flagsOf, idOf, queueOf, setFlags, tell, tellQueue } from '../state.js';
-import { toBlocked, toDelayed } from '../upkeep/postponed.js';
+import { toDelayed } from '../upkeep/postponed.js';
 import { endAging } from './aging.js';
-import { dependencyRecords, dropDependencies, hopeless, reconnect } from './dependencies.js';
+import { dropKeys, keyGone } from './deduplication.js';
+import { dropDependencies } from './dependencies.js';
 import { deferEnds, discard, ended } from './endings.js';
 import { CANCELLING, DISCARDED } from './flags.js';
 import { groupMoved, isGrouped } from './groups.js';
+import { endPause, notePause } from './paused.js';
 import { coldOf, setCold, snapshot, visibleState } from './records.js';
 import { mustResolve, resolve, visibleSlot } from './references.js';
-import { describe, leaveSuspects, makeReady, sendToDlq, tellRemoval } from './settle.js';
+import { describe, leaveSuspects, makeReady, tellRemoval } from './settle.js';
+import { streamEnded } from './streams.js';
 import { tellWaiters } from './waiting.js';
 import { withdraw } from './withdraw.js';
 
 // ---- one job ---------------------------------------------------------------------------------------------------------------
 
 /** Takes a waiting job back from claimers, into the engine's hands (as blocked); true for every state but active and finished. */
-function hold(state: EngineState, slot: Slot): boolean {
+export function hold(state: EngineState, slot: Slot): boolean {
   const { core } = state;
   const raw = core.state(slot);
   if (raw === L.STATE_WAITING) {
@@ -103,11 +99,13 @@ function forgetId(state: EngineState, queue: string, ref: JobRef): boolean {
  * Removes a job that nobody can claim: waiters and dependents are told. `prev`: its state before it was held. What dependents that end by
  * it lead to comes when it is gone: it could be its eviction.
  */
-function removeHeld(state: EngineState, slot: Slot, prev: JobStateOrUnknown): void {
+export function removeHeld(state: EngineState, slot: Slot, prev: JobStateOrUnknown): void {
   deferEnds(() => {
     tellWaiters(state, slot, prev); // before those of dependents: this happened first
     tellRemoval(state, slot);
     tell(state, slot, 'removed', () => ({ prev }));
+    keyGone(state, slot);
+    streamEnded(state, slot);
     dropDependencies(state, slot);
     discard(state, slot);
   });
@@ -119,7 +117,7 @@ export function promote(state: EngineState, queue: string, ref: JobRef): void {
   makeReady(state, slot, false, 'delayed');
 }
 
-function refuseState(state: EngineState, slot: Slot, what: string, needed: string): never {
+export function refuseState(state: EngineState, slot: Slot, what: string, needed: string): never {
   throw new ValidationError(
     `${describe(state, slot)} can't be ${what}: it is ${visibleState(state, slot)}, not ${needed}.`,
   );
@@ -195,6 +193,8 @@ export function updateProgress(state: EngineState, queue: string, ref: JobRef, p
   if (!setCold(state, slot, { ...coldOf(state, slot), progress }))
     throw new EngineFullError({ limitBytes: state.limits.memoryBytes });
   tell(state, slot, 'progress', () => ({ data: progress }));
+  const { core } = state;
+  if (core.state(slot) === L.STATE_ACTIVE) state.owners[core.wasm.jobOwner(slot)]?.onProgress?.(slot, progress);
 }
 
 export function addLog(state: EngineState, queue: string, ref: JobRef, line: string): number {
@@ -234,7 +234,7 @@ export function counts(state: EngineState, queue: QueueEntry): JobCounts {
 }
 
 /** Waiting and active jobs share a list, so the running ones are counted where they run. */
-function activeIn(state: EngineState, queue: QueueEntry): number {
+export function activeIn(state: EngineState, queue: QueueEntry): number {
   const { core } = state;
   let active = 0;
   for (const listener of queue.local) active += listener.running;
@@ -245,122 +245,6 @@ function activeIn(state: EngineState, queue: QueueEntry): number {
     if (core.u32[record + (L.T_QUEUE >>> 2)] === queue.address) active += core.wasm.runsActive(thread);
   }
   return active;
-}
-
-export function explain(state: EngineState, queue: string, ref: JobRef): Explanation {
-  const slot = visibleSlot(state, queue, ref);
-  if (slot === 0) return { state: 'unknown', reason: 'There is no record of such a job.', waitsFor: [] };
-  const now = visibleState(state, slot);
-  const waitsFor: DependencyRecord[] =
-    now === 'blocked' ? dependencyRecords(state, slot).filter((one) => !isEnd(one.state)) : [];
-  return { state: now, reason: reasonFor(state, slot, waitsFor.length), waitsFor };
-}
-
-function isEnd(name: string): boolean {
-  return name === 'completed' || name === 'cancelled' || name === 'unknown';
-}
-
-function reasonFor(state: EngineState, slot: Slot, open: number): string {
-  const { core } = state;
-  const entry = queueOf(state, slot);
-  switch (core.state(slot)) {
-    case L.STATE_WAITING:
-      if (entry.paused) return 'The queue is paused.';
-      if (entry.local.size === 0 && !hasThreads(state, entry)) return 'No worker of this queue runs in this engine.';
-      return 'It waits for a free worker, after the jobs before it and those of higher priority.';
-    case L.STATE_DELAYED:
-      return `It is due at ${new Date(core.time(slot, L.S_DUE)).toISOString()}.`;
-    case L.STATE_BLOCKED:
-      if (open === 0) return `It was lost ${core.lost(slot)} times and waits until no other such job runs.`;
-      return `It waits for ${open} ${open === 1 ? 'job' : 'jobs'}.`;
-    case L.STATE_ACTIVE:
-      return 'It is running.';
-    default:
-      return `It is finished: ${visibleState(state, slot)}.`;
-  }
-}
-
-export function hasThreads(state: EngineState, queue: QueueEntry): boolean {
-  const { core } = state;
-  const high = core.u32[L.H_THREADS_HIGH >>> 2] as number;
-  for (let thread = L.ENGINE_THREAD + 1; thread < high; thread++) {
-    const record = (L.THREADS_AT + thread * L.THREAD_BYTES) >>> 2;
-    if (core.u32[record] === L.THREAD_LIVE && core.u32[record + (L.T_QUEUE >>> 2)] === queue.address) return true;
-  }
-  return false;
-}
-
-// ---- the dead letter queue --------------------------------------------------------------------------------------------------
-
-/** Newest first. */
-export function listFailed(state: EngineState, queue: QueueEntry, offset: number, count: number): JobSnapshot[] {
-  const { core } = state;
-  const found: JobSnapshot[] = [];
-  let slot = core.listTail(queue.address, L.STATE_FAILED);
-  for (let at = 0; slot !== 0 && at < offset + count; at++) {
-    if (at >= offset) found.push(snapshot(state, slot));
-    slot = core.field(slot, L.S_PREV);
-  }
-  return found;
-}
-
-/** Puts failed jobs back: all of the queue, or those named. How many. */
-export function retryFailed(state: EngineState, queue: QueueEntry, refs: readonly JobRef[] | undefined): number {
-  const { core } = state;
-  const chosen = new Set<Slot>();
-  if (refs === undefined) {
-    for (let slot = core.listHead(queue.address, L.STATE_FAILED); slot !== 0; slot = core.field(slot, L.S_NEXT))
-      chosen.add(slot);
-  } else {
-    for (const ref of refs) {
-      const slot = visibleSlot(state, queue.name, ref);
-      if (slot === 0) throw new JobNotFoundError({ queue: ref.queue ?? queue.name, jobId: ref.id });
-      if (core.state(slot) === L.STATE_FAILED) chosen.add(slot);
-    }
-  }
-  leaveOut(state, chosen);
-  for (const slot of chosen) retryOne(state, slot, chosen);
-  return chosen.size;
-}
-
-/** Takes out of `chosen` what could not run: a dependency has ended and is not among them, or could not run itself. Linear. */
-function leaveOut(state: EngineState, chosen: Set<Slot>): void {
-  const neededBy = new Map<Slot, Slot[]>();
-  const out: Slot[] = [];
-  for (const slot of chosen) {
-    for (const dependency of hopeless(state, slot)) {
-      if (!chosen.has(dependency)) out.push(slot);
-      const known = neededBy.get(dependency);
-      if (known === undefined) neededBy.set(dependency, [slot]);
-      else known.push(slot);
-    }
-  }
-  for (let slot = out.pop(); slot !== undefined; slot = out.pop()) {
-    if (chosen.delete(slot)) out.push(...(neededBy.get(slot) ?? []));
-  }
-}
-
-function retryOne(state: EngineState, slot: Slot, chosen: ReadonlySet<Slot>): void {
-  const { core } = state;
-  const open = reconnect(state, slot, (dependency) => chosen.has(dependency));
-  core.setField(slot, L.S_ATTEMPTS, 0);
-  core.setLost(slot, 0);
-  core.setTime(slot, L.S_FINISHED_ON, 0);
-  const { ttl = 0 } = state.payloads.opts(core.field(slot, L.S_PAYLOAD));
-  core.setTime(slot, L.S_EXPIRY, ttl === 0 ? 0 : state.clock.now() + ttl); // counted anew, or an expired one would expire at once
-  tell(state, slot, 'retrying', () => ({ prev: 'failed' }));
-  if (open > 0) {
-    toBlocked(state, slot);
-    tell(state, slot, 'blocked', () => ({ prev: 'failed' }));
-  } else makeReady(state, slot, false, 'failed');
-  if (ttl !== 0) state.alarm.arm();
-}
-
-export function moveToDlq(state: EngineState, queue: string, ref: JobRef, reason: string): void {
-  const slot = mustResolve(state, queue, ref);
-  const prev = visibleState(state, slot);
-  if (!hold(state, slot)) refuseState(state, slot, 'moved to the dead letter queue', 'waiting, delayed or blocked');
-  sendToDlq(state, slot, 'moved', reason, prev);
 }
 
 // ---- whole queues ------------------------------------------------------------------------------------------------------------
@@ -413,6 +297,7 @@ export function obliterate(state: EngineState, queue: QueueEntry, force: boolean
   for (let slot = core.listHead(queue.address, L.STATE_WAITING); slot !== 0; slot = core.field(slot, L.S_NEXT))
     discardRun(state, slot);
   core.wasm.heapClear(queue.address);
+  dropKeys(state, queue);
   if (active === 0) core.wasm.limitsClear(queue.address);
   queue.config = {};
   state.journal?.queueChanged(queue);
@@ -424,6 +309,7 @@ function discardRun(state: EngineState, slot: Slot): void {
   tellWaiters(state, slot, 'active');
   tell(state, slot, 'removed', () => ({ prev: 'active' }));
   tellRemoval(state, slot);
+  streamEnded(state, slot);
   dropDependencies(state, slot);
   state.core.wasm.indexRemove(slot); // its id is free at once
   setFlags(state, slot, DISCARDED);
@@ -433,6 +319,8 @@ function discardRun(state: EngineState, slot: Slot): void {
 /** Claims that begin from now on find it paused. */
 export function setPaused(state: EngineState, queue: QueueEntry, paused: boolean): void {
   if (queue.paused === paused) return;
+  if (!paused) endPause(state, queue);
+  else notePause(state, queue);
   queue.paused = paused;
   state.core.wasm.queueFlags(queue.address, paused ? L.QUEUE_PAUSED : 0, paused ? 0 : L.QUEUE_PAUSED);
   state.journal?.queueChanged(queue);

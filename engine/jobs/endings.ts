@@ -3,10 +3,13 @@ import { createHash } from 'node:crypto';
 import type { RetentionPolicy } from '../../client/options.js';
 import { JOB_DEFAULTS } from '../../client/options.js';
 import { type Block, L, type QueueAddress, type Slot } from '../core/index.js';
+import type { QueueEntry } from '../queues.js';
 import type { EngineState } from '../state.js';
-import { flagsOf, setFlags, tell } from '../state.js';
+import { flagsOf, queueOf, setFlags, tell } from '../state.js';
+import { keyEnded } from './deduplication.js';
 import { dropDependencies, rememberDependencies, settleDependents } from './dependencies.js';
 import { ENDING, finalOf, HAS_DEPENDENCIES, OWN_RETENTION, withFinal } from './flags.js';
+import { streamEnded } from './streams.js';
 import { tellWaiters } from './waiting.js';
 
 /** Results of jobs removed at once linger this long, and this many of them a queue, for late waiters. */
@@ -19,6 +22,8 @@ let draining = false;
 
 /** The job's word says completed, failed or cancelled: everything that follows from it. */
 export function ended(state: EngineState, slot: Slot): void {
+  if (state.keys.any) keyEnded(state, slot);
+  streamEnded(state, slot);
   if ((flagsOf(state, slot) & HAS_DEPENDENCIES) === 0 && state.core.field(slot, L.S_DEPENDENTS) === 0) {
     tellWaiters(state, slot);
     retain(state, slot);
@@ -84,7 +89,7 @@ export function retain(state: EngineState, slot: Slot): void {
     linger(state, slot);
     return;
   }
-  const { age, count } = boundsOf(state, policy, failed);
+  const { age, count } = boundsOf(state, slot, policy, failed);
   keepFor(state, slot, age);
   if (count !== undefined) evictBeyond(state, core.field(slot, L.S_QUEUE), raw, count);
 }
@@ -99,14 +104,32 @@ export function retainAgain(state: EngineState, slot: Slot): void {
     return;
   }
   const policy = policyFor(state, slot, failed);
-  if (policy !== true) keepFor(state, slot, boundsOf(state, policy, failed).age);
+  if (policy !== true) keepFor(state, slot, boundsOf(state, slot, policy, failed).age);
 }
 
 type Bounds = Exclude<RetentionPolicy, boolean>;
 
-function boundsOf({ limits }: EngineState, policy: false | Bounds, failed: boolean): Bounds {
+function boundsOf(state: EngineState, slot: Slot, policy: false | Bounds, failed: boolean): Bounds {
   if (policy !== false) return policy;
-  return failed ? { age: limits.dlqAgeMs, count: limits.dlqJobs } : {};
+  return failed ? dlqBounds(state, queueOf(state, slot)) : {};
+}
+
+function dlqBounds({ limits }: EngineState, { config }: QueueEntry): { age: number; count: number } {
+  return { age: config.dlq?.age ?? limits.dlqAgeMs, count: config.dlq?.count ?? limits.dlqJobs };
+}
+
+/** The limits have changed: they hold for the jobs that are in the dead letter queue, but for those with a limit of their own. */
+export function applyDlqLimits(state: EngineState, queue: QueueEntry): void {
+  const { core } = state;
+  const { age, count } = dlqBounds(state, queue);
+  for (let slot = core.listHead(queue.address, L.STATE_FAILED); slot !== 0; slot = core.field(slot, L.S_NEXT))
+    if (policyFor(state, slot, true) === false) keepFor(state, slot, age);
+  evictBeyond(state, queue.address, L.STATE_FAILED, count);
+}
+
+/** Whether a failed job is kept: those with `removeOnFail: true` are in the dead letter queue for nobody. */
+export function isKeptFailed(state: EngineState, slot: Slot): boolean {
+  return policyFor(state, slot, true) !== true;
 }
 
 function keepFor(state: EngineState, slot: Slot, age: number | undefined): void {
@@ -196,7 +219,8 @@ export function discard(state: EngineState, slot: Slot): void {
 function remember(state: EngineState, slot: Slot, raw: number): boolean {
   const { core, payloads } = state;
   const payload = core.field(slot, L.S_PAYLOAD);
-  const ttl = payloads.opts(payload).idempotencyTtl ?? JOB_DEFAULTS.idempotencyTtl;
+  const { config } = queueOf(state, slot);
+  const ttl = payloads.opts(payload).idempotencyTtl ?? config.idempotencyTtl ?? JOB_DEFAULTS.idempotencyTtl;
   const due = core.time(slot, L.S_FINISHED_ON) + ttl;
   if (ttl === 0 || due <= state.clock.now()) return false;
   const short = payloads.encodeRemembered(payload, hashOf(payloads.dataBytes(payload)));
@@ -213,7 +237,8 @@ function remember(state: EngineState, slot: Slot, raw: number): boolean {
   setFlags(state, kept, 0, L.FLAG_OPTIONS | OWN_RETENTION);
   state.alarm.arm();
   state.remembered++;
-  if (state.remembered > state.limits.idempotencyIds) forgetOldestId(state, kept);
+  if (state.remembered > state.limits.idempotencyIds) forgetOldestId(state, core.field(kept, L.S_QUEUE));
+  forgetIdsBeyond(state, queueOf(state, kept));
   return !pinned;
 }
 
@@ -233,11 +258,18 @@ function twinOf(state: EngineState, slot: Slot, short: Block): Slot {
   return twin;
 }
 
-function forgetOldestId(state: EngineState, slot: Slot): void {
-  const oldest = state.core.listHead(state.core.field(slot, L.S_QUEUE), L.STATE_REMEMBERED);
-  if (oldest === 0) return;
+function forgetOldestId(state: EngineState, queue: QueueAddress): boolean {
+  const oldest = state.core.listHead(queue, L.STATE_REMEMBERED);
+  if (oldest === 0) return false;
   tell(state, oldest, 'idempotency:evicted');
   discard(state, oldest);
+  return true;
+}
+
+/** As many as the queue's own limit permits. */
+export function forgetIdsBeyond(state: EngineState, { address, config }: QueueEntry): void {
+  const most = config.idempotencyMax ?? Number.POSITIVE_INFINITY;
+  while (state.core.listCount(address, L.STATE_REMEMBERED) > most && forgetOldestId(state, address));
 }
 
 /** 128 bits of a payload, to tell whether another one came under the same id. */

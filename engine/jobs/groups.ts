@@ -69,6 +69,14 @@ function mayStandAt(queue: QueueEntry, group: Group): number {
   return before === undefined ? 0 : before + rateLimit.duration;
 }
 
+/** What holds a waiting job back in its group: the group, and when it may go on by itself (infinity: when a run has ended). */
+export function heldInGroup(state: EngineState, queue: QueueEntry, slot: Slot): { id: string; at: number } | undefined {
+  if (!isGrouped(state, slot)) return undefined;
+  const group = queue.groups.get(idOfGroup(state, slot));
+  if (group === undefined || group.stands.includes(slot)) return undefined;
+  return { id: group.id, at: mayStandAt(queue, group) };
+}
+
 // ---- waiting ----------------------------------------------------------------------------------------------------------------
 
 /** Makes a job ready in its group. False when memory is full: the job is then as it was. */

@@ -103,8 +103,8 @@ function attemptsStarted(state: EngineState, slot: Slot): number {
   return state.core.field(slot, L.S_STARTED) + (state.core.state(slot) === L.STATE_ACTIVE ? 1 : 0);
 }
 
-/** Everything known about a job at this moment. */
-export function snapshot(state: EngineState, slot: Slot): JobSnapshot {
+/** Everything known about a job at this moment. `id`: for who knows it already. */
+export function snapshot(state: EngineState, slot: Slot, id = idOf(state, slot)): JobSnapshot {
   const { core, payloads } = state;
   const payload = core.field(slot, L.S_PAYLOAD);
   const { opts, cron } = splitOptions(payloads.opts(payload));
@@ -113,7 +113,7 @@ export function snapshot(state: EngineState, slot: Slot): JobSnapshot {
   const started = attemptsStarted(state, slot);
   const finished = core.time(slot, L.S_FINISHED_ON);
   const record: JobSnapshot = {
-    id: idOf(state, slot),
+    id,
     queue: queueOf(state, slot).name,
     name: payloads.name(payload),
     data: core.state(slot) === L.STATE_REMEMBERED ? undefined : payloads.data(payload),

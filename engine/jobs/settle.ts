@@ -12,7 +12,7 @@ import { announce, flagsOf, idOf, queueOf, setFlags, tell, tellQueue } from '../
 import { toBlocked, toDelayed, toReady, toReadyOnceDurable } from '../upkeep/postponed.js';
 import { beginAging, endAging } from './aging.js';
 import { release, settleDependents, unlinkAll } from './dependencies.js';
-import { ended } from './endings.js';
+import { ended, isKeptFailed } from './endings.js';
 import { CANCELLING, DISCARDED, GROUPED, SUSPECT, SUSPECT_OUT, TIMED_OUT, withReason } from './flags.js';
 import { groupRunOver, groupStarted, groupUnused, isGrouped } from './groups.js';
 import { isInterrupted } from './interrupt.js';
@@ -57,12 +57,12 @@ function settle(state: EngineState, thread: number, entry: number): void {
   if (kind === L.OUTCOME_COMPLETED) {
     const slot = core.wasm.runComplete(low, high, block, core.time(entry, L.E_AT)) >>> 0;
     if (slot !== 0) completed(state, slot, thread);
-    else late(state, low, block);
+    else late(state, low, block, thread);
     return;
   }
   const slot = core.wasm.runSlot(low, high) >>> 0;
   if (slot === 0) {
-    late(state, low, block);
+    late(state, low, block, thread);
     return;
   }
   if (kind === L.OUTCOME_STARTED) {
@@ -92,13 +92,15 @@ function settleOther(
   else releaseRun(state, slot, delayMs !== 0);
 }
 
-function late(state: EngineState, low: number, block: Block): void {
+function late(state: EngineState, low: number, block: Block, thread: number): void {
   const { core } = state;
   if (block !== 0) core.wasm.blockFree(block);
   const slot = (low & L.LOW_MASK) * L.SLOT_BYTES;
   // The record may be another job's by now: then there is nothing to say about it.
   const raw = core.state(slot);
-  if (raw !== L.STATE_FREE && raw !== L.STATE_GONE) tell(state, slot, 'late');
+  if (raw === L.STATE_FREE || raw === L.STATE_GONE) return;
+  tell(state, slot, 'late');
+  state.owners[thread]?.onLate?.(slot);
 }
 
 // ---- the runs of the engine's own thread ------------------------------------------------------------------------------------
@@ -108,7 +110,7 @@ export function settleLocal(state: EngineState, low: number, high: number, outco
   const { core } = state;
   const slot = core.wasm.runSlot(low, high) >>> 0;
   if (slot === 0) {
-    late(state, low, 0);
+    late(state, low, 0, L.ENGINE_THREAD);
     return false;
   }
   switch (outcome.kind) {
@@ -389,8 +391,9 @@ export function loseRun(state: EngineState, slot: Slot): void {
   const lost = Math.min(255, core.lost(slot) + 1);
   core.setLost(slot, lost);
   tell(state, slot, 'stalled', () => ({ lost }));
+  state.owners[core.wasm.jobOwner(slot)]?.onStalled?.(slot);
   const opts = state.payloads.opts(core.field(slot, L.S_PAYLOAD));
-  const most = opts.maxDeliveries ?? JOB_DEFAULTS.maxDeliveries;
+  const most = opts.maxDeliveries ?? queueOf(state, slot).config.maxDeliveries ?? JOB_DEFAULTS.maxDeliveries;
   if (lost >= most) {
     const why = `Its worker died while running it, ${lost} times`;
     const error = { name: 'Error', message: why, stack: '' };
@@ -481,7 +484,17 @@ function enterDlq(state: EngineState, slot: Slot, reason: DlqReason, message: st
     attemptsMade: core.field(slot, L.S_ATTEMPTS),
   }));
   drainedCheck(state, slot);
+  thresholdCheck(state, slot);
   ended(state, slot);
+}
+
+/** Tells when the dead letter queue has just grown to the number that its queue was configured with. */
+function thresholdCheck(state: EngineState, slot: Slot): void {
+  const { name, address, config } = queueOf(state, slot);
+  const threshold = config.dlq?.threshold;
+  if (threshold === undefined || !isKeptFailed(state, slot)) return;
+  const count = state.core.listCount(address, L.STATE_FAILED);
+  if (count === threshold) tellQueue(state, name, 'dlq:threshold', { count, threshold });
 }
 
 /** Fails a job that is not running: expired, a dependency failed, moved by hand. Not for `waiting` ones: withdraw first. */

@@ -2,6 +2,7 @@
 import { hostname } from 'node:os';
 import { isMainThread } from 'node:worker_threads';
 import type { StoreError } from '../../client/errors.js';
+import { restoreKeys } from '../jobs/deduplication.js';
 import { restoreSettings } from '../queue-control.js';
 import type { EngineState } from '../state.js';
 import { runTimers } from '../upkeep/timers.js';
@@ -74,6 +75,7 @@ async function read(
   });
   replay.end();
   for (const queue of state.queues.all()) restoreSettings(state, queue);
+  restoreKeys(state);
   const starts = path === undefined ? undefined : startsFile(path);
   const noted = starts === undefined || replay.wasClosed ? new Map<number, number>() : readStarts(starts);
   const unfinished = restoreStates(state, replay, noted);

@@ -9,6 +9,7 @@ import {
   deserialiseError,
   EngineClosedError,
   EngineFullError,
+  type SerialisedError,
 } from '../../client/errors.js';
 import type { JobOptions } from '../../client/options.js';
 import { decodePayload, encodePayload } from '../../client/payload.js';
@@ -147,6 +148,9 @@ export class AttachedConnection implements C.Connection, ThreadView {
       case 'abort':
         this.#claims.get(message.thread)?.abort(message.low, message.high, message.reason, message.message);
         return;
+      case 'late':
+        this.#claims.get(message.thread)?.late(decodePayload(message.body) as C.JobSnapshot);
+        return;
       default:
         this.onControl(message);
     }
@@ -240,7 +244,7 @@ export class AttachedConnection implements C.Connection, ThreadView {
     }
     const answers = await answer;
     if (refused.length === 0) return answers;
-    if (atomic) throw new BulkError(refused);
+    if (atomic) throw new BulkError(withJudged(refused, answers as readonly Judged[], items.length));
     if ((flags & SUBMIT_WAIT) !== 0) throw (refused[0] as { error: Error }).error;
     return withRefused(answers as C.AddAnswers, refused, items.length, this.now());
   }
@@ -354,12 +358,20 @@ export class AttachedConnection implements C.Connection, ThreadView {
     return this.#call('getJobs', queue, refs);
   }
 
-  getState(queue: string, ref: C.JobRef): Promise<C.JobStateOrUnknown> {
-    return this.#call('getState', queue, ref);
+  listJobs(queue: string, query: C.JobQuery): Promise<C.JobPage> {
+    return this.#call('listJobs', queue, query);
   }
 
-  listJobs(queue: string, states: readonly C.JobState[], offset: number, count: number): Promise<C.JobSnapshot[]> {
-    return this.#call('listJobs', queue, states, offset, count);
+  listState(queue: string, state: C.JobState, range: C.JobRange): Promise<C.JobSnapshot[]> {
+    return this.#call('listState', queue, state, range);
+  }
+
+  clean(queue: string, graceMs: number, limit: number, state: C.JobState): Promise<string[]> {
+    return this.#call('clean', queue, graceMs, limit, state);
+  }
+
+  getState(queue: string, ref: C.JobRef): Promise<C.JobStateOrUnknown> {
+    return this.#call('getState', queue, ref);
   }
 
   getCounts(queue: string): Promise<C.JobCounts> {
@@ -380,6 +392,22 @@ export class AttachedConnection implements C.Connection, ThreadView {
 
   getLogs(queue: string, ref: C.JobRef): Promise<string[]> {
     return this.#call('getLogs', queue, ref);
+  }
+
+  emit(queue: string, ref: C.JobRef, attempt: number, chunk: unknown): Promise<void> {
+    return this.#call('emit', queue, ref, attempt, chunk);
+  }
+
+  openStream(queue: string, ref: C.JobRef): Promise<number> {
+    return this.#call('openStream', queue, ref);
+  }
+
+  readStream(queue: string, reader: number): Promise<C.StreamBatch> {
+    return this.#call('readStream', queue, reader);
+  }
+
+  closeStream(queue: string, reader: number): Promise<void> {
+    return this.#call('closeStream', queue, reader);
   }
 
   cancel(queue: string, ref: C.JobRef, reason: string | undefined): Promise<'cancelled' | 'aborting' | 'finished'> {
@@ -420,16 +448,28 @@ export class AttachedConnection implements C.Connection, ThreadView {
     return this.#call('log', queue, ref, line);
   }
 
-  retryFailed(queue: string, refs: readonly C.JobRef[] | undefined): Promise<number> {
-    return this.#call('retryFailed', queue, refs);
+  retryFailed(queue: string, which: C.FailedSelection, opts: { withDependencies: boolean }): Promise<number> {
+    return this.#call('retryFailed', queue, which, opts);
+  }
+
+  purgeFailed(queue: string, which: C.FailedSelection): Promise<number> {
+    return this.#call('purgeFailed', queue, which);
+  }
+
+  getKeyHolder(queue: string, id: string): Promise<string | undefined> {
+    return this.#call('getKeyHolder', queue, id);
+  }
+
+  releaseKey(queue: string, id: string): Promise<boolean> {
+    return this.#call('releaseKey', queue, id);
   }
 
   moveToDlq(queue: string, ref: C.JobRef, reason: string): Promise<void> {
     return this.#call('moveToDlq', queue, ref, reason);
   }
 
-  listFailed(queue: string, offset: number, count: number): Promise<C.JobSnapshot[]> {
-    return this.#call('listFailed', queue, offset, count);
+  listFailed(queue: string, offset: number, count: number, filter?: C.CheckedFilter): Promise<C.JobSnapshot[]> {
+    return this.#call('listFailed', queue, offset, count, filter);
   }
 
   pause(queue: string): Promise<void> {
@@ -472,8 +512,9 @@ export class AttachedConnection implements C.Connection, ThreadView {
     return this.#call('removeCron', queue, name);
   }
 
-  listCrons(queue: string, opts: { all: boolean }): Promise<C.CronInfo[]> {
-    return this.#call('listCrons', queue, opts);
+  async listCrons(queue: string, opts: { all: boolean }): Promise<C.CronInfo[]> {
+    const crons = await this.#call<C.CronInfo[]>('listCrons', queue, opts);
+    return crons.map((cron) => ({ ...cron, next: cron.next, last: cron.last })); // undefined members don't cross
   }
 
   triggerCron(queue: string, name: string): Promise<C.JobSnapshot> {
@@ -504,6 +545,24 @@ function extrasOf(opts: JobOptions | undefined, timeout: number | undefined): Su
   const dependsOn = opts?.dependsOn;
   if (dependsOn === undefined && timeout === undefined) return undefined;
   return { ...(dependsOn === undefined ? {} : { dependsOn }), ...(timeout === undefined ? {} : { timeout }) };
+}
+
+/** What the engine found wrong with one of the items that reached it. */
+interface Judged {
+  readonly index: number;
+  readonly error: SerialisedError;
+}
+
+/** The items that were refused here, and those that the engine would have refused, in their order. */
+function withJudged(
+  refused: readonly { index: number; error: Error }[],
+  judged: readonly Judged[],
+  count: number,
+): { index: number; error: Error }[] {
+  const here = new Set(refused.map(({ index }) => index));
+  const sent = Array.from({ length: count }, (_, index) => index).filter((index) => !here.has(index));
+  const there = judged.map(({ index, error }) => ({ index: sent[index] as number, error: deserialiseError(error) }));
+  return [...refused, ...there].sort((a, b) => a.index - b.index);
 }
 
 /** The engine's answers, with those of the items that never reached it at their places. */

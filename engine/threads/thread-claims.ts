@@ -11,6 +11,7 @@ import type {
   ClaimSink,
   ClaimSource,
   ErrorRecord,
+  JobSnapshot,
   Outcome,
 } from '../../client/connection.js';
 import { toErrorRecord } from '../../client/errors.js';
@@ -118,7 +119,9 @@ export class ThreadClaims implements ClaimSource {
 
   readonly #run = (): void => {
     this.#isScheduled = false;
-    if (this.#isParked) return; // it was scheduled by a run that ended at once, before the look that found nothing
+    // A run that ended inside the loop has asked for another turn, and then the loop found nothing: parked twice, one of the two waits
+    // would outlive this owner of the index, and swallow a wake-up of the next.
+    if (this.#isParked) return;
     while (this.#credit > 0 && !this.#isClosed && this.#kept.length === 0) {
       if (this.#turn >= TURN_JOBS) {
         this.#schedule();
@@ -318,7 +321,8 @@ export class ThreadClaims implements ClaimSource {
 
   // ---- the end of runs ------------------------------------------------------------------------------------------------------
 
-  settle(run: number, outcome: Outcome): void {
+  /** Whether it is late, the engine finds when it takes the outcome out of the ring: then it tells `late`. */
+  settle(run: number, outcome: Outcome): undefined {
     if (this.#isGone || this.#slots[run] === 0) return;
     this.#report(run, outcome);
     if (!this.#publish(run, outcome)) {
@@ -406,6 +410,10 @@ export class ThreadClaims implements ClaimSource {
       this.#settled % HEAP_CHECK_JOBS === 0 &&
       getHeapStatistics().used_heap_size > heapMb * 1_048_576
     );
+  }
+
+  late(job: JobSnapshot): void {
+    this.#sink.late?.(job);
   }
 
   /** The engine wants that run to stop; it may have ended meanwhile, and its entry may serve another run. */

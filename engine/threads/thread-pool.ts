@@ -8,7 +8,13 @@
  */
 import { fileURLToPath } from 'node:url';
 import { Piscina } from 'piscina';
-import type { Connection, ErrorRecord, ThreadWorkerLink, ThreadWorkerSpec } from '../../client/connection.js';
+import type {
+  Connection,
+  ErrorRecord,
+  JobSnapshot,
+  ThreadWorkerLink,
+  ThreadWorkerSpec,
+} from '../../client/connection.js';
 import { deserialiseError, fromErrorRecord, ValidationError } from '../../client/errors.js';
 import { L, type Slot } from '../core/index.js';
 import { resultOf, snapshot } from '../jobs/records.js';
@@ -40,6 +46,8 @@ class Place {
   /** Runs that did not stop when told to, for which the thread is ended. */
   readonly #overdue = new Set<Slot>();
   #loadFailures = 0;
+  /** Why the file could not be loaded when it was last tried. */
+  loadError: Error | undefined;
   #isLoaded = false;
   #cancelTimer: (() => void) | undefined;
   /** Pauses that the thread has not answered yet. */
@@ -89,8 +97,9 @@ class Place {
       });
     } catch (error) {
       this.#loadFailures++;
+      this.loadError = error as Error;
       this.#resolveTried();
-      spec.events.error(error as Error);
+      spec.events.error(this.loadError);
       return;
     }
     const { server, handle } = opened;
@@ -124,12 +133,13 @@ class Place {
   /** The thread ended by itself: an uncaught error, out of memory, process.exit. */
   #crashed(error: Error): void {
     const { spec } = this.#pool;
+    const why = new Error(`A thread of the worker of queue "${spec.queue}" ended: ${error.message}`, { cause: error });
     if (!this.#isLoaded) {
       this.#loadFailures++;
+      this.loadError = why;
       this.#resolveTried();
     }
-    const message = `A thread of the worker of queue "${spec.queue}" ended: ${error.message}`;
-    spec.events.error(new Error(message, { cause: error }));
+    spec.events.error(why);
   }
 
   #hear(message: PumpMessage): void {
@@ -138,15 +148,18 @@ class Place {
       case 'loaded':
         this.#isLoaded = true;
         this.#loadFailures = 0;
+        this.loadError = undefined;
         if (this.#pool.isPaused) this.send({ kind: 'pause', id: 0, doNotWaitActive: true });
         this.setConcurrency();
         this.#resolveTried();
+        events.loaded();
         return;
       case 'not-loaded':
         this.#loadFailures++;
         // Only a new thread loads the file anew: a module that failed stays failed in the thread that tried.
         this.#end('recycle');
-        events.error(deserialiseError(message.error));
+        this.loadError = deserialiseError(message.error);
+        events.error(this.loadError);
         this.#resolveTried();
         return;
       case 'error':
@@ -281,9 +294,10 @@ class ThreadPool implements ThreadWorkerLink {
     return this.#closing !== undefined;
   }
 
-  /** Resolves when every thread has loaded the file, or failed to (which is told as an error). */
   async ready(): Promise<void> {
     await Promise.all(this.#places.map((place) => place.tried));
+    const errors = this.#places.map((place) => place.loadError).filter((error) => error !== undefined);
+    if (errors.length === this.#places.length && !this.isClosing) throw errors[0];
   }
 
   /** Runs at a time of one place: the concurrency dealt evenly, the first places get what is over. */
@@ -352,7 +366,25 @@ class ThreadPool implements ThreadWorkerLink {
       }
       if (events.isHeard('drained')) this.#drained();
     },
+    onProgress: (slot: Slot, progress: unknown): void => {
+      const { events } = this.spec;
+      if (events.isHeard('progress')) this.#tell(slot, (job) => events.progress(job, progress));
+    },
+    onStalled: (slot: Slot): void => {
+      const { events } = this.spec;
+      if (events.isHeard('stalled')) this.#tell(slot, (job) => events.stalled(job));
+    },
+    onLate: (slot: Slot): void => {
+      const { events } = this.spec;
+      if (events.isHeard('late')) this.#tell(slot, (job) => events.late(job));
+    },
   };
+
+  /** The job as it is now, once that is durable. */
+  #tell(slot: Slot, told: (job: JobSnapshot) => void): void {
+    const job = snapshot(this.state, slot);
+    afterDurable(this.state, () => told(job));
+  }
 
   #drained(): void {
     if (this.state.core.listCount(this.queue.address, L.STATE_WAITING) !== 0) return;

@@ -15,8 +15,9 @@ import { EngineFullError, serialiseError } from '../../client/errors.js';
 import type { JobOptions } from '../../client/options.js';
 import { decodePayload, encodePayload } from '../../client/payload.js';
 import { type Block, L, type QueueAddress, type Slot } from '../core/index.js';
-import { admitBlocks } from '../jobs/admission.js';
+import { admitBlocks, judgeBlocks } from '../jobs/admission.js';
 import { type RunTicket, updateData } from '../jobs/control.js';
+import { snapshot } from '../jobs/records.js';
 import { loseRun, releaseRun, settleEntry } from '../jobs/settle.js';
 import { awaitAdded } from '../jobs/waiting.js';
 import type { Breaker } from '../patterns/breakers.js';
@@ -41,13 +42,17 @@ import {
 const METHODS = new Set([
   'finished',
   'getJobs',
-  'getState',
   'listJobs',
+  'listState',
+  'clean',
+  'getState',
   'getCounts',
   'getDependencies',
   'explain',
   'waitFor',
   'getLogs',
+  'emit',
+  'readStream',
   'cancel',
   'interrupt',
   'remove',
@@ -57,6 +62,9 @@ const METHODS = new Set([
   'updateProgress',
   'log',
   'retryFailed',
+  'purgeFailed',
+  'getKeyHolder',
+  'releaseKey',
   'moveToDlq',
   'listFailed',
   'pause',
@@ -75,6 +83,9 @@ const METHODS = new Set([
   'pauseCron',
   'resumeCron',
 ] satisfies (keyof Connection)[]) as ReadonlySet<string>;
+
+/** What the Worker of a handler file hears of its runs. */
+type RunEvents = Pick<RunOwner, 'onStarted' | 'onCompleted' | 'onFailed' | 'onProgress' | 'onStalled' | 'onLate'>;
 
 /** What becomes of a run whose thread has ended. */
 export type EndRun = (slot: Slot) => void;
@@ -144,6 +155,26 @@ class Member implements RingOwner, RunOwner {
   onFailed(slot: Slot, error: Parameters<NonNullable<RunOwner['onFailed']>>[1]): void {
     this.#server.runEvents?.onFailed?.(slot, error);
   }
+
+  onProgress(slot: Slot, progress: unknown): void {
+    this.#server.runEvents?.onProgress?.(slot, progress);
+  }
+
+  onStalled(slot: Slot): void {
+    this.#server.runEvents?.onStalled?.(slot);
+  }
+
+  /** A Worker that lives in the other thread hears of it there. */
+  onLate(slot: Slot): void {
+    const { runEvents, state } = this.#server;
+    if (runEvents !== undefined) runEvents.onLate?.(slot);
+    else
+      this.#server.send({
+        kind: 'late',
+        thread: this.thread,
+        body: new Uint8Array(encodePayload(snapshot(state, slot))),
+      });
+  }
 }
 
 /** The claim entry in which a thread holds that slot. */
@@ -168,7 +199,7 @@ export class ThreadServer {
   /** Of the first entry in the table. */
   onPump: ((message: PumpMessage) => void) | undefined;
   onTerminate: ((slot: Slot) => boolean) | undefined;
-  runEvents: Pick<RunOwner, 'onStarted' | 'onCompleted' | 'onFailed'> | undefined;
+  runEvents: RunEvents | undefined;
   /** Decides what becomes of the runs that the thread leaves behind. */
   endRun: EndRun;
   readonly #port: MessagePort;
@@ -176,6 +207,8 @@ export class ThreadServer {
   readonly #members = new Map<number, Member>();
   readonly #arriving = new Map<number, Arriving>();
   readonly #subscriptions = new Map<number, EventSubscription>();
+  /** Readers of streams that the thread has opened, and their queues. */
+  readonly #streams = new Map<number, string>();
   #isEnded = false;
   #resolveEnded!: () => void;
   /** Resolves when the thread has ended and everything it had is back. */
@@ -288,6 +321,11 @@ export class ThreadServer {
       case 'durable':
         this.#drain();
         return this.state.journal?.barrier();
+      case 'openStream':
+        return this.#openStream(args[0] as string, args[1] as JobRef);
+      case 'closeStream':
+        this.#streams.delete(args[1] as number);
+        return this.#connection.closeStream(args[0] as string, args[1] as number);
       case 'subscribe':
         return this.#subscribe(args[0] as string, args[1] as string | undefined, args[2] as number);
       case 'unsubscribe':
@@ -318,6 +356,13 @@ export class ThreadServer {
     this.#join(thread, address, opts.abortGraceMs, breaker);
     if (opts.batch !== undefined) await openBatches(this.state, entry, this.#members.get(thread) as object, opts.batch);
     return { thread, address, breaker: breaker?.address };
+  }
+
+  async #openStream(queue: string, ref: JobRef): Promise<number> {
+    const reader = await this.#connection.openStream(queue, ref);
+    if (this.#isEnded) void this.#connection.closeStream(queue, reader);
+    else if (reader !== 0) this.#streams.set(reader, queue);
+    return reader;
   }
 
   async #subscribe(queue: string, after: string | undefined, id: number): Promise<void> {
@@ -355,8 +400,8 @@ export class ThreadServer {
     this.#arriving.delete(request);
     if ((flags & SUBMIT_ABORT) === 0) this.#admit(request, queue, flags, arriving);
     else {
-      this.#drop(arriving);
-      this.#answer(request, () => []);
+      const errors = judgeBlocks(this.state, this.state.queues.at(queue), arriving.items);
+      this.#answer(request, () => errors.map(({ index, error }) => ({ index, error: serialiseError(error) })));
     }
   }
 
@@ -399,6 +444,7 @@ export class ThreadServer {
     if (this.#isEnded) return;
     this.#isEnded = true;
     for (const subscription of this.#subscriptions.values()) subscription.close();
+    for (const [reader, queue] of this.#streams) void this.#connection.closeStream(queue, reader);
     for (const thread of [...this.#members.keys()]) this.#leave(thread);
     for (const arriving of this.#arriving.values()) this.#drop(arriving);
     this.#arriving.clear();

@@ -48,6 +48,8 @@ export type DownMessage =
   | { kind: 'reply'; id: number; body: Uint8Array }
   | { kind: 'fail'; id: number; error: SerialisedError }
   | { kind: 'event'; id: number; body: Uint8Array }
+  /** The outcome of a run of that entry of the table came too late; `body`: the job. */
+  | { kind: 'late'; thread: number; body: Uint8Array }
   | { kind: 'abort'; thread: number; low: number; high: number; reason: AbortReason; message: string }
   | ControlMessage;
 
@@ -85,7 +87,7 @@ export const SUBMIT_ATOMIC = 2;
 export const SUBMIT_EXTRAS = 4;
 /** Answered when the job has ended, with its result. */
 export const SUBMIT_WAIT = 8;
-/** Forget the request: an item of it was refused before it got here. */
+/** An item of the request was refused before it got here: the answer says what is wrong with the others, and none is added. */
 export const SUBMIT_ABORT = 16;
 
 /** What a job's block has no place for. */

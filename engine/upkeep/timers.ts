@@ -3,6 +3,7 @@ import { L, type Slot } from '../core/index.js';
 import { age } from '../jobs/aging.js';
 import { evict, forget } from '../jobs/endings.js';
 import { CANCELLING, TIMED_OUT } from '../jobs/flags.js';
+import { isExpiryHeld } from '../jobs/paused.js';
 import { endTerminated, leaveSuspects, makeReady, sendToDlq, timeoutOf } from '../jobs/settle.js';
 import { withdraw } from '../jobs/withdraw.js';
 import type { EngineState } from '../state.js';
@@ -53,7 +54,7 @@ function due(state: EngineState, slot: Slot, now: number): void {
 
 function isExpired(state: EngineState, slot: Slot, now: number): boolean {
   const expiry = state.core.time(slot, L.S_EXPIRY);
-  return expiry !== 0 && expiry <= now;
+  return expiry !== 0 && expiry <= now && !isExpiryHeld(state, slot);
 }
 
 function expire(state: EngineState, slot: Slot, prev: string): void {

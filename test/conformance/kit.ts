@@ -117,6 +117,7 @@ const EVENT_NAMES = [
   'resumed',
   'configured',
   'obliterated',
+  'cleaned',
   'dlq:evicted',
   'breaker:open',
   'breaker:half-open',
@@ -127,6 +128,7 @@ const EVENT_NAMES = [
   'cron:paused',
   'cron:resumed',
   'cron:skipped',
+  'dlq:threshold',
   'gap',
 ] as const;
 

@@ -230,6 +230,7 @@ export const states: Suite = (harness) => {
       happens: () => kit.pass(1001),
     },
     'completed → unknown: `remove`': { before: () => kit.completed(queue(), 1), happens: (job) => job.remove() },
+    'completed → unknown: `clean`': { before: () => kit.completed(queue(), 1), happens: () => queue().clean(0) },
     'failed → waiting: `retryDlq`': { before: () => kit.failed(queue()), happens: (job) => queue().retryDlq(job) },
     'failed → blocked: `retryDlq` together with a dependency that had failed': {
       before: async () => {
@@ -240,6 +241,15 @@ export const states: Suite = (harness) => {
       },
       happens: (job) => queue().retryDlq([dependencyOf(job), job]),
     },
+    'failed → delayed: `retryDlq` in a queue with a `redriveRate`, not the first': {
+      before: async () => {
+        await queue().configure({ dlq: { redriveRate: 1 } });
+        await kit.failed(queue());
+        return kit.failed(queue());
+      },
+      happens: () => queue().retryDlq(),
+    },
+    'failed → unknown: `purgeDlq`': { before: () => kit.failed(queue()), happens: (job) => queue().purgeDlq(job) },
     "failed → unknown: the dead letter queue's limits": {
       before: () => kit.failed(queue(), { removeOnFail: { count: 1 } }),
       happens: () => kit.failed(queue(), { removeOnFail: { count: 1 } }),

@@ -2,8 +2,8 @@
 import { type Job, Queue, TestClock, Worker } from 'flashq';
 import { expect, onTestFinished, test } from 'vitest';
 import { type Core, L } from '#engine/core/index.js';
-import { explain } from '#engine/jobs/control.js';
 import { dependencyRecords } from '#engine/jobs/dependencies.js';
+import { explain } from '#engine/jobs/explain.js';
 import { coldOf, snapshot } from '#engine/jobs/records.js';
 import type { EngineState } from '#engine/state.js';
 import { type Bench, bench, turn } from '../support/engine.js';

@@ -176,7 +176,12 @@ export class History {
         return this.#clock.advance(step.ms);
       case 'retryDlq': {
         const ids = step.jobs === 'all' ? step.jobs : step.jobs.map((ref) => this.#id(ref));
-        return same(() => model.retryDlq(ids), queue.retryDlq(ids));
+        const { withDependencies } = step;
+        return same(() => model.retryDlq(ids, withDependencies), queue.retryDlq(ids, { withDependencies }));
+      }
+      case 'purgeDlq': {
+        const ids = step.jobs === 'all' ? step.jobs : step.jobs.map((ref) => this.#id(ref));
+        return same(() => model.purgeDlq(ids), queue.purgeDlq(ids));
       }
       case 'drain': {
         const { delayed, blocked } = step;

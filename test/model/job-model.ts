@@ -131,10 +131,48 @@ export class ModelJob {
     return { error: 'JobCancelledError' };
   }
 
+  /** It has failed, and runs again together with `others`. */
+  beginAnew(now: number, others: ReadonlySet<ModelJob>): void {
+    this.attemptsMade = 0;
+    this.lost = 0;
+    this.finishedOn = undefined;
+    this.expiry = this.opts.ttl === undefined ? NEVER : now + this.opts.ttl;
+    for (const needed of this.needs) {
+      if (needed.isOver && !others.has(needed)) continue;
+      this.open.add(needed);
+      needed.dependents = [...needed.dependents.filter((other) => other !== this), this];
+    }
+  }
+
   /** A failed dependency that may be retried. */
   mayWaitFor(needed: ModelJob): boolean {
     return this.policy === 'wait' && needed.state === 'failed' && needed.isVisible;
   }
+}
+
+/** Without which of what it needs it can't run, as things are. */
+function lacks({ policy, needs }: ModelJob): ModelJob[] {
+  if (policy === 'run' || policy === 'run-now') return [];
+  return needs.filter((one) => one.isOver && one.state !== 'completed');
+}
+
+/** Which of these failed jobs run again, each behind what it needs of them. */
+export function retried(failed: readonly ModelJob[], withDependencies: boolean): ModelJob[] {
+  const chosen = new Set(failed);
+  if (withDependencies)
+    for (const job of chosen)
+      for (const one of lacks(job)) if (one.state === 'failed' && one.isVisible) chosen.add(one);
+  for (let again = true; again; ) {
+    again = false;
+    for (const job of chosen) if (!lacks(job).every((one) => chosen.has(one))) again = chosen.delete(job);
+  }
+  const order = new Set<ModelJob>();
+  const place = (job: ModelJob): void => {
+    for (const one of job.needs) if (chosen.has(one) && !order.has(one)) place(one);
+    order.add(job);
+  };
+  for (const job of chosen) place(job);
+  return [...order].filter((job) => chosen.has(job));
 }
 
 /** What somebody who waits for one job gets. */

@@ -13,6 +13,7 @@ import {
   NEVER,
   type Reason,
   Refused,
+  retried,
   SOME_MESSAGE,
   type Told,
 } from './job-model.js';
@@ -505,30 +506,26 @@ export class QueueModel {
     this.#commit();
   }
 
-  retryDlq(ids: readonly string[] | 'all'): number {
+  /** The failed ones among these. */
+  #failed(ids: readonly string[] | 'all'): ModelJob[] {
     const found = ids === 'all' ? this.in('failed') : ids.map((id) => this.find(id));
     if (found.some((job) => job === undefined || job === 'gone' || !job.isVisible))
       throw new Refused('JobNotFoundError');
-    const chosen = new Set((found as ModelJob[]).filter((job) => job.state === 'failed'));
-    const canRun = (job: ModelJob) =>
-      job.policy === 'run' ||
-      job.policy === 'run-now' ||
-      job.needs.every((one) => !one.isOver || one.state === 'completed' || chosen.has(one));
-    for (let again = true; again; ) {
-      again = false;
-      for (const job of chosen) if (!canRun(job)) again = chosen.delete(job);
-    }
-    for (const job of chosen) {
-      job.attemptsMade = 0;
-      job.lost = 0;
-      job.finishedOn = undefined;
-      job.expiry = job.opts.ttl === undefined ? NEVER : this.now + job.opts.ttl;
-      for (const needed of job.needs) {
-        if (needed.isOver && !chosen.has(needed)) continue;
-        job.open.add(needed);
-        needed.dependents = [...needed.dependents.filter((other) => other !== job), job];
-      }
-    }
+    return [...new Set(found as ModelJob[])].filter((job) => job.state === 'failed');
+  }
+
+  purgeDlq(ids: readonly string[] | 'all'): number {
+    const chosen = this.#failed(ids);
+    if (this.#isReopened && chosen.filter(({ dependents }) => dependents.length > 0).length > 1) throw new Ambiguous();
+    for (const job of chosen) this.#drop(job);
+    this.#follow();
+    this.#commit();
+    return chosen.length;
+  }
+
+  retryDlq(ids: readonly string[] | 'all', withDependencies: boolean): number {
+    const chosen = new Set(retried(this.#failed(ids), withDependencies));
+    for (const job of chosen) job.beginAnew(this.now, chosen);
     for (const job of chosen) {
       if (job.open.size > 0) this.#enter(job, 'blocked');
       else this.#makeReady(job);
@@ -539,10 +536,12 @@ export class QueueModel {
 
   /** Removes those that are in these states now; one whose end another's removal leads to has ended. */
   drain(states: readonly JobState[]): void {
-    const needed = states.flatMap((state) => this.in(state)).filter(({ dependents }) => dependents.length > 0);
-    // In which order they go is not said of those that an earlier engine has left.
-    if (this.#isReopened && needed.length > 1) throw new Ambiguous();
-    for (const job of states.flatMap((state) => this.in(state))) {
+    const all = states.flatMap((state) => this.in(state));
+    const needed = all.filter(({ dependents }) => dependents.length > 0);
+    // In which order they go is not said of those that an earlier engine has left, nor of those that ran and wait again.
+    const isUnsaid = all.some((job) => job.attemptsStarted > 0);
+    if (needed.length > (this.#isReopened ? 1 : 0) && (this.#isReopened || isUnsaid)) throw new Ambiguous();
+    for (const job of all) {
       if (job.isOver) continue;
       this.#drop(job);
       this.#follow();

@@ -102,7 +102,11 @@ class Played {
       case 'advance':
         return b.clock.advance(step.ms);
       case 'retryDlq':
-        return queue.retryDlq(step.jobs === 'all' ? 'all' : step.jobs.map((ref) => this.#id(ref)));
+        return queue.retryDlq(step.jobs === 'all' ? 'all' : step.jobs.map((ref) => this.#id(ref)), {
+          withDependencies: step.withDependencies,
+        });
+      case 'purgeDlq':
+        return queue.purgeDlq(step.jobs === 'all' ? 'all' : step.jobs.map((ref) => this.#id(ref)));
       case 'drain':
         return queue.drain({ delayed: step.delayed, blocked: step.blocked });
       case 'obliterate':

@@ -24,7 +24,8 @@ export type Step =
   | { readonly do: 'changeDelay'; readonly job: Ref; readonly delay: number }
   | { readonly do: 'updateData'; readonly job: Ref }
   | { readonly do: 'moveToDlq'; readonly job: Ref; readonly message: string }
-  | { readonly do: 'retryDlq'; readonly jobs: readonly Ref[] | 'all' }
+  | { readonly do: 'retryDlq'; readonly jobs: readonly Ref[] | 'all'; readonly withDependencies: boolean }
+  | { readonly do: 'purgeDlq'; readonly jobs: readonly Ref[] | 'all' }
   | { readonly do: 'drain'; readonly delayed: boolean; readonly blocked: boolean }
   | { readonly do: 'obliterate'; readonly force: boolean }
   | { readonly do: 'finished'; readonly jobs: readonly Ref[]; readonly timeout?: number; readonly settled: boolean }
@@ -126,6 +127,8 @@ interface Weighted<T> {
   readonly arbitrary: fc.Arbitrary<T>;
 }
 
+const failed = fc.oneof(fc.constant('all' as const), fc.array(ref, { maxLength: 4 }));
+
 const common: Weighted<Step>[] = [
   { weight: 12, arbitrary: step('add', { job: spec }) },
   { weight: 4, arbitrary: step('addBulk', { jobs: fc.array(spec, { maxLength: 5 }), atomic: fc.boolean() }) },
@@ -141,7 +144,8 @@ const common: Weighted<Step>[] = [
   { weight: 2, arbitrary: step('changeDelay', { job: ref, delay: fc.oneof(fc.constant(0), duration) }) },
   { weight: 2, arbitrary: step('updateData', { job: ref }) },
   { weight: 2, arbitrary: step('moveToDlq', { job: ref, message }) },
-  { weight: 2, arbitrary: step('retryDlq', { jobs: fc.oneof(fc.constant('all'), fc.array(ref, { maxLength: 4 })) }) },
+  { weight: 2, arbitrary: step('retryDlq', { jobs: failed, withDependencies: fc.boolean() }) },
+  { weight: 1, arbitrary: step('purgeDlq', { jobs: failed }) },
   {
     weight: 4,
     arbitrary: step('finished', { jobs: fc.array(ref, { maxLength: 3 }), timeout, settled: fc.boolean() }),

@@ -54,6 +54,17 @@ describe('a thread that ends by itself', () => {
     ]);
   });
 
+  test('maxDeliveries of the queue holds for jobs that do not say', async () => {
+    const { queue } = await start('tasks.js');
+    await queue.configure({ maxDeliveries: 1 });
+    const job = await queue.add('exits', {});
+    await failure(queue.finished(job));
+    expect((await queue.getJob(job))?.attemptsStarted).toBe(1);
+    const other = await queue.add('exits', {}, { maxDeliveries: 2 });
+    await failure(queue.finished(other));
+    expect((await queue.getJob(other))?.attemptsStarted).toBe(2);
+  });
+
   test('maxDeliveries is 5 unless the job says otherwise', async () => {
     const { queue } = await start('tasks.js');
     const job = await queue.add('exits', { started: 1 });

@@ -90,7 +90,8 @@ describe('a handler file that does not load', () => {
     setEnvironmentData('flashq-test-file', join(directory, 'ready'));
     const clock = new RecordingClock();
     const engine = await openEngine({ clock });
-    const { queue, errors } = await start('fails-first.js', { engine });
+    const { queue, worker, errors } = await start('fails-first.js', { engine });
+    const ready = new Promise<void>((resolve) => worker.once('ready', resolve));
     const result = queue.addAndWait('job', 0);
     for (const ms of [500, 1000, 2000]) {
       await until(() => clock.delays.includes(ms), `a pause of ${ms} ms`);
@@ -98,6 +99,8 @@ describe('a handler file that does not load', () => {
       await clock.advance(ms);
     }
     expect(await result).toBe('loaded');
+    await ready;
+    await worker.waitUntilReady();
     expect(errors.map((error) => error.message)).toEqual(['not yet', 'not yet', 'not yet']);
   });
 

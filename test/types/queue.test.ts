@@ -16,6 +16,7 @@ import {
   type JobStateOrUnknown,
   Queue,
   type SettledResult,
+  type TypedQueue,
 } from 'flashq';
 import { expect, expectTypeOf, test } from 'vitest';
 
@@ -228,6 +229,24 @@ test('control of a queue', () =>
     await queue.configure({ concurency: 5 });
     // @ts-expect-error no such option
     new Queue('a', { prefix: 'bull' });
+  }));
+
+test('the dead letter queue, pages of jobs, and streams', () =>
+  compiled(async (queue: Queue<Email, Sent>, job: Job<Email, Sent>, typed: TypedQueue<Jobs>) => {
+    expectTypeOf(await queue.purgeDlq({ tag: 'x', since: new Date() })).toEqualTypeOf<number>();
+    await queue.retryDlq([job, 'j1'], { withDependencies: true });
+    expectTypeOf(await queue.getDlq(5, { filter: { reason: 'timeout' } })).toEqualTypeOf<Job<Email, Sent, string>[]>();
+    expectTypeOf((await queue.getJobs({ states: ['failed'] })).jobs).toEqualTypeOf<Job<Email, Sent, string>[]>();
+    expectTypeOf(await queue.clean(5, 0, 'delayed')).toEqualTypeOf<string[]>();
+    const [one] = await typed.getWaiting(0, 5);
+    if (one?.name === 'email') expectTypeOf(one.data).toEqualTypeOf<Email>();
+    for await (const token of job.stream<string>()) expectTypeOf(token).toEqualTypeOf<string>();
+    // @ts-expect-error which ones?
+    await queue.purgeDlq();
+    // @ts-expect-error no such reason
+    await queue.getDlq(5, { filter: { reason: 'bored' } });
+    // @ts-expect-error never active ones
+    await queue.clean(5, 0, 'active');
   }));
 
 test('errors are told apart by class, and have a code', () =>

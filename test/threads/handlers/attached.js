@@ -88,7 +88,7 @@ const commands = {
     events.on('completed', ({ jobId, returnvalue }) => parentPort.postMessage({ event: { jobId, returnvalue } }));
     await events.waitUntilReady();
   },
-  async work({ gate, started, opts, spin = false }) {
+  async work({ gate, started, opts, spin = false, tellLate = false }) {
     const worker = new Worker(
       'work',
       async (job) => {
@@ -100,6 +100,7 @@ const commands = {
       opts,
     );
     worker.on('error', (error) => parentPort.postMessage({ workerError: error }));
+    if (tellLate) worker.on('late', (job) => parentPort.postMessage({ event: { late: job.id } }));
     workers.push(worker);
     await worker.waitUntilReady();
   },

@@ -144,6 +144,25 @@ const tasks = {
     return { state: await job.getState(), logs: await job.getLogs() };
   },
 
+  /** Emits numbers, waiting for room or not. */
+  async emits(job) {
+    const { count: most, waits } = job.data;
+    for (let i = 0; i < most; i++) {
+      const emitted = job.emit(i);
+      if (waits) await emitted;
+    }
+    return most;
+  },
+
+  /** Reads what another job emits. */
+  async reads({ data: { queue, id } }) {
+    const other = new Queue(queue);
+    const job = await other.getJob(id);
+    const seen = [];
+    for await (const chunk of job.stream()) seen.push(chunk);
+    return seen;
+  },
+
   async updates(job) {
     if (job.attemptsMade === 1) return { ...job.data, run: 2 };
     await job.updateData({ seen: true });

@@ -87,8 +87,6 @@ describe('refusals', () => {
     [{ prioriti: 1 }, /opts\.prioriti is not a known option. Did you mean 'priority'/],
     [{ retries: 1 }, /it is called attempts here/],
     [{ failParentOnFailure: true }, /onDependencyFailure/],
-    [{ deduplication: { id: 'x' } }, /not supported yet in this version/],
-    [{ group: { id: 'x' } }, /not supported yet in this version/],
     [{ name: 'x' }, /first argument of add/],
     [{ priority: 1.5 }, /whole number from -2147483648 to 2147483647.*but is 1\.5/],
     [{ priority: 2 ** 31 }, /2147483648/],

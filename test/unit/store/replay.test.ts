@@ -83,8 +83,8 @@ test('the life leaves every state of a job, and every kind of record but that of
     'unrecoverable',
   ]);
   const kinds = new Set(groupsOf().flatMap((group) => recordsOf(group).map(({ kind }) => kind)));
-  const { KIND_GROUP, KIND_JOB_BASE, KIND_JOB_DELTA, KIND_JOB_GONE, KIND_QUEUE, KIND_OPENED } = F;
-  const expected = [KIND_GROUP, KIND_JOB_BASE, KIND_JOB_DELTA, KIND_JOB_GONE, KIND_QUEUE, KIND_OPENED];
+  const { KIND_GROUP, KIND_JOB_BASE, KIND_JOB_DELTA, KIND_JOB_GONE, KIND_QUEUE, KIND_OPENED, KIND_ENTRY } = F;
+  const expected = [KIND_GROUP, KIND_JOB_BASE, KIND_JOB_DELTA, KIND_JOB_GONE, KIND_QUEUE, KIND_OPENED, KIND_ENTRY];
   expect([...kinds].sort((a, b) => a - b)).toEqual(expected.sort((a, b) => a - b));
 });
 
