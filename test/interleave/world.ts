@@ -55,6 +55,8 @@ export class World {
   claims: Claimed[] = [];
   /** By thread: when the claim in progress began. */
   #claiming = new Map<number, number>();
+  /** When the withdrawal in progress began. */
+  #withdrawing: number | undefined;
   #saved: Stay[] = [];
 
   constructor(workers: number, chunks = 48) {
@@ -76,6 +78,7 @@ export class World {
     this.stays = this.#saved.map((stay) => ({ ...stay }));
     this.claims = [];
     this.#claiming.clear();
+    this.#withdrawing = undefined;
     return this;
   }
 
@@ -171,7 +174,9 @@ export class World {
     const start = this.machine.time;
     // The stay that it would end: a claim may end it first, and then the slot may come back.
     const stay = this.stays.find((one) => one.slot === slot && one.takenStart === NEVER);
+    this.#withdrawing = start;
     const won = (yield call('jobWithdraw', slot, state)) !== 0;
+    this.#withdrawing = undefined;
     if (won && stay !== undefined) stay.takenStart = start;
     return won;
   }
@@ -287,6 +292,11 @@ export class World {
 
   /** A thread that stopped inside a claim may have taken its job before; or the engine has taken it back already. */
   #bookOpenClaims(): void {
+    for (const stay of this.#withdrawing === undefined ? [] : this.stays) {
+      // The engine stopped inside a withdrawal: it may have taken the job before.
+      const isWithdrawn = this.stateOf(stay.slot) !== L.STATE_WAITING && this.stateOf(stay.slot) !== L.STATE_ACTIVE;
+      if (stay.takenStart === NEVER && isWithdrawn) stay.takenStart = this.#withdrawing as number;
+    }
     for (const [thread, start] of this.#claiming) {
       for (const stay of this.stays) {
         if (stay.takenStart !== NEVER) continue;
