@@ -44,6 +44,12 @@ export interface RunOfJob {
   progress(job: Job, progress: unknown): void;
 }
 
+/** The run of a job in a batch: what the handler says of it by itself is kept there. */
+export interface BatchedRun {
+  readonly signal: AbortSignal;
+  failure: { readonly error: unknown } | undefined;
+}
+
 export interface StreamOptions {
   /**
    * Called when what was read so far came from a run that did not count: the job failed and ran again. What comes next is of the run
@@ -81,8 +87,7 @@ export class Job<Data = any, Result = any, Name extends string = string> extends
   readonly timestamp: number;
   readonly #connection: Connection;
   #details: Details | undefined;
-  /** Of a job in a batch: its run, and what the handler has said of it. */
-  #batchRun: { readonly signal: AbortSignal; failure?: { readonly error: unknown } } | undefined;
+  #batchRun: BatchedRun | undefined;
   #run: RunOfJob | undefined;
   /** Chunks that are not accepted yet. */
   #emits: { count: number; done: (() => void)[] } | undefined;
@@ -206,14 +211,8 @@ export class Job<Data = any, Result = any, Name extends string = string> extends
   }
 
   /** For the runner. */
-  static inBatch(job: Job, run: { readonly signal: AbortSignal }): void {
-    const signal = { get: () => run.signal };
-    job.#batchRun = Object.defineProperty({}, 'signal', signal) as { readonly signal: AbortSignal };
-  }
-
-  /** For the runner: what `setAsFailed` was told. */
-  static failureOf(job: Job): { readonly error: unknown } | undefined {
-    return job.#batchRun?.failure;
+  static inBatch(job: Job, run: BatchedRun): void {
+    job.#batchRun = run;
   }
 
   /** Of a job that a cron has made: for which tick, and whether that was made up for. */

@@ -78,8 +78,9 @@ class Run implements InterruptibleContext {
   index: number;
   /** Its outcome has been told already: what the handler still says doesn't count. */
   isSettled = false;
-  /** The batch that it runs in. */
+  /** The batch that it runs in, and how it has failed there by itself. */
   batch: Batch | undefined;
+  failure: { readonly error: unknown } | undefined;
   abortReason: AbortReason | undefined;
   abortError: Error | undefined;
   #controller: AbortController | undefined;
@@ -124,7 +125,8 @@ class Run implements InterruptibleContext {
 class Batch implements HandlerContext {
   readonly runs: readonly Run[];
   #open: number;
-  readonly #controller = new AbortController();
+  #error: Error | undefined;
+  #controller: AbortController | undefined;
 
   constructor(runs: readonly Run[]) {
     this.runs = runs;
@@ -132,11 +134,17 @@ class Batch implements HandlerContext {
   }
 
   get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.#error !== undefined) this.#controller.abort(this.#error);
+    }
     return this.#controller.signal;
   }
 
   aborted(error: Error): void {
-    if (--this.#open === 0) this.#controller.abort(error);
+    if (--this.#open !== 0) return;
+    this.#error = error;
+    this.#controller?.abort(error);
   }
 }
 
@@ -321,8 +329,9 @@ export class Runner implements ClaimSink, RunOfJob {
     } catch (error) {
       thrown = error;
     }
-    for (const [i, run] of batch.runs.entries()) {
-      const failure = Job.failureOf(run.job);
+    for (let i = 0; i < batch.runs.length; i++) {
+      const run = batch.runs[i] as Run;
+      const { failure } = run;
       if (failure !== undefined) this.#failed(run, failure.error, false);
       else if (results === undefined) this.#failed(run, thrown, false);
       else this.#completed(run, results[i], false);
