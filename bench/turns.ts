@@ -12,6 +12,8 @@ const RATE_MS = 1_000;
 
 const single = new URL('./noop-processor.js', import.meta.url);
 const batch = new URL('./batch-processor.js', import.meta.url);
+const calling = new URL('./call-processor.js', import.meta.url);
+const callingBatch = new URL('./call-batch-processor.js', import.meta.url);
 
 // ---- groups ---------------------------------------------------------------------------------------------------------------------
 
@@ -83,8 +85,24 @@ const batchPart: Part = {
   name: 'batch',
   async open(settings) {
     const one = await throughCase('thread, one job a handler', single, { concurrency: CONCURRENCY }, settings);
-    const many = await throughCase('thread, batches of 100', batch, { concurrency: 4, batch: { size: 100 } }, settings);
-    return { name: 'batch', cases: [one, many], ratios: [{ of: many.name, to: one.name, atLeast: 1.5 }] };
+    const hundred = { concurrency: 4, batch: { size: 100 } };
+    const many = await throughCase('thread, batches of 100', batch, hundred, settings);
+    const call = await throughCase(
+      'thread, one job and call a handler',
+      calling,
+      { concurrency: CONCURRENCY },
+      settings,
+    );
+    const calls = await throughCase('thread, batches of 100, one call each', callingBatch, hundred, settings);
+    return {
+      name: 'batch',
+      cases: [one, many, call, calls],
+      // Handlers that do nothing cost little enough one by one: the engine's thread is what is busy. What batches save is calls.
+      ratios: [
+        { of: many.name, to: one.name },
+        { of: calls.name, to: call.name, atLeast: 1.5 },
+      ],
+    };
   },
 };
 
