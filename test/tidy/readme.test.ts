@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { readText } from './sources.js';
 
-const DOCUMENTS = ['README.md', 'examples/README.md'];
+const DOCUMENTS = ['README.md', 'examples/README.md', 'docs/from-bullmq.md'];
 
 interface Block {
   readonly title: string;
