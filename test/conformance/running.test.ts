@@ -1,4 +1,4 @@
-import { DelayedError, RateLimitError, UnrecoverableError, Worker } from 'flashq';
+import { DelayedError, QueueEvents, RateLimitError, UnrecoverableError, Worker } from 'flashq';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Bench, bench, turn } from '../support/engine.js';
 
@@ -345,14 +345,22 @@ describe('workers', () => {
     const warnings: string[] = [];
     const hear = (warning: Error & { code?: string }) => warnings.push(warning.code ?? '');
     process.on('warning', hear);
-    worker.on('completed', () => {
+    const events = new QueueEvents('q', { connection: b.engine });
+    await events.waitUntilReady();
+    let told = 0;
+    const fails = () => {
       throw new Error('in a listener');
-    });
+    };
+    worker.on('completed', fails);
+    events.on('completed', fails);
+    events.on('completed', () => told++);
     expect(await queue.addAndWait('a', 1)).toBe(1);
     expect(await queue.addAndWait('b', 1)).toBe(1);
     await turn();
     process.off('warning', hear);
-    expect(warnings).toContain('FLASHQ_LISTENER_ERROR');
+    expect(warnings).toEqual(Array(4).fill('FLASHQ_LISTENER_ERROR'));
+    expect(told).toBe(2);
+    await events.close();
   });
 
   test('progress and logs are kept, the last keepLogs lines', async () => {
