@@ -144,7 +144,7 @@ const WORKER_OPTIONS: KnownNames = {
 
 const SETTINGS_NAMES: KnownNames = {
   known: ['backoffStrategies', 'backoffStrategy', 'retryAfter', 'isFailure'],
-  elsewhere: { repeatStrategy: 'repeated jobs are not supported yet in this version.' },
+  elsewhere: { repeatStrategy: 'crons have a schedule or every: queue.addCron.' },
 };
 
 /** What is left when everything has been checked. `concurrency` is undefined for files that leave it to their threads. */

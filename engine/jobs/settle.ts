@@ -441,6 +441,7 @@ export function makeReady(state: EngineState, slot: Slot, first: boolean, prev: 
       toBlocked(state, slot);
       state.journal?.line(slot);
       queue.suspects.push({ slot, number: core.number(slot) });
+      tell(state, slot, 'blocked', () => ({ prev }));
       return;
     }
     queue.suspectOut = true;
@@ -467,7 +468,7 @@ export function leaveSuspects(state: EngineState, slot: Slot): void {
     if (next === undefined) return;
     // Cancelled or removed meanwhile: its slot is in another state, or another job's; or it waits for other jobs.
     const isThere = core.number(next.slot) === next.number && core.state(next.slot) === L.STATE_BLOCKED;
-    if (isThere && core.field(next.slot, L.S_UNSETTLED) === 0) makeReady(state, next.slot, true, 'waiting');
+    if (isThere && core.field(next.slot, L.S_UNSETTLED) === 0) makeReady(state, next.slot, true, 'blocked');
   }
 }
 

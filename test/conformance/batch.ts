@@ -298,6 +298,26 @@ export const batch: Suite = (harness) => {
     for (const { jobs } of made) for (const job of jobs) expect(job.attemptsStarted).toBe(1);
   });
 
+  test('a job of another group is put back as if it had not been claimed: the last table of docs/STATE_MACHINE.md', async () => {
+    await kit.queue().pause();
+    const recorder = await kit.recorder();
+    const made = await calls({ size: 3, groupAffinity: true });
+    await addMany(1, { group: { id: 'a' } });
+    const [other] = await addMany(1, { group: { id: 'b' } }, 1);
+    await kit.queue().resume();
+    await kit.settle();
+    expect(made.map(dataOf)).toEqual([[0]]);
+    expect(await other!.getState()).toBe('waiting');
+    expect(recorder.of(other!).slice(2)).toEqual(['active', 'waiting']);
+    expect(recorder.last('waiting')?.args.prev).toBe('active');
+    made[0]!.done([0]);
+    await kit.settle();
+    made[1]!.done([1]);
+    await kit.settle();
+    const done = (await kit.queue().getJob(other!))!;
+    expect([done.attemptsStarted, done.attemptsMade, await done.getState()]).toEqual([1, 0, 'completed']);
+  });
+
   test('other workers of the queue take jobs that a batch still waits for', async () => {
     const made = await calls({ size: 10, maxWait: 60_000 });
     const hand = await kit.hand();

@@ -49,6 +49,48 @@ export const ends: Suite = (harness) => {
     });
   });
 
+  describe('ttl and delay', () => {
+    test('delay counts from the admission, and ttl from there on, whatever the queue does meanwhile', async () => {
+      await kit.queue().pause();
+      const job = await add('a', { delay: 100, ttl: 100 });
+      await kit.pass(99);
+      expect(await job.getState()).toBe('delayed');
+      await kit.pass(1);
+      expect(await job.getState()).toBe('waiting');
+      await kit.pass(99);
+      expect(await job.getState()).toBe('waiting');
+      await kit.pass(1);
+      expect((await kit.queue().getJob(job))?.dlq?.reason).toBe('expired');
+    });
+
+    test('of a job that has started ttl counts no more, even when it waits for a retry', async () => {
+      const job = await add('a', { ttl: 100, attempts: 2, backoff: 200 });
+      const hand = await kit.hand();
+      (await hand.next()).fail(new Error('not yet'));
+      await kit.pass(199);
+      expect(await job.getState()).toBe('delayed');
+      await kit.pass(1);
+      (await hand.next()).complete('late');
+      expect(await kit.queue().finished(job)).toBe('late');
+    });
+  });
+
+  describe('a function that ignores its signal', () => {
+    test('keeps its place until it has settled, though its job has gone on', async () => {
+      const job = await add('a', { timeout: 100, attempts: 2 });
+      await add('b');
+      const hand = await kit.hand({ abortGrace: 50 });
+      const first = await hand.next();
+      await kit.pass(150);
+      expect(await job.getState()).toBe('waiting'); // its attempt is over, and it is not
+      expect(hand.rest()).toEqual([]);
+      first.complete('too late');
+      await kit.settle();
+      expect((await hand.next()).job.data).toBe('b');
+      expect(await job.getState()).toBe('waiting');
+    });
+  });
+
   describe('a blocked job that ended before its dependency', () => {
     test.each([
       ['expired', 'expired'],

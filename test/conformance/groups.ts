@@ -85,6 +85,20 @@ export const groups: Suite = (harness) => {
       expect(rest).toEqual(['b1', 'a2', 'b2', 'a1']);
     });
 
+    test('ten thousand of them', async () => {
+      const [groups, each] = [10_000, 2];
+      const items = Array.from({ length: groups * each }, (_, nth) => {
+        const id = `g${Math.floor(nth / each)}`;
+        return { name: 'a', data: id, opts: { group: { id } } };
+      });
+      const jobs = await kit.queue().addBulk(items);
+      const ran: string[] = [];
+      await kit.worker(({ data }) => void ran.push(data));
+      await kit.queue().finished(jobs);
+      const turn = Array.from({ length: groups }, (_, nth) => `g${nth}`);
+      expect(ran).toEqual([...turn, ...turn]);
+    });
+
     test('delayed jobs and dependents come into their groups when they are due', async () => {
       const needed = await kit.queue().add('a', 'needed');
       await add('a1', { dependsOn: [needed] });

@@ -1,4 +1,4 @@
-import { DelayedError, RateLimitError, UnrecoverableError } from 'flashq';
+import { DelayedError, QueueEvents, RateLimitError, UnrecoverableError, Worker } from 'flashq';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Bench, bench, turn } from '../support/engine.js';
 
@@ -252,6 +252,40 @@ describe('workers', () => {
     expect(one.started.length + two.started.length).toBe(6);
   });
 
+  test('the limiter of a Worker is the rate limit of its queue; one that changes another is told', async () => {
+    const queue = b.queue();
+    const warned: string[] = [];
+    const hear = ({ code }: Error & { code?: string }) => warned.push(code ?? '');
+    process.on('warning', hear);
+    await b.worker(() => 1, { limiter: { max: 1, duration: 1000 } }).waitUntilReady();
+    expect((await queue.getConfig()).rateLimit).toEqual({ max: 1, duration: 1000 });
+    await b.worker(() => 1, { limiter: { max: 1, duration: 1000 } }).waitUntilReady();
+    await turn();
+    expect(warned).toEqual([]);
+    await b.worker(() => 1, { limiter: { max: 3, duration: 500 } }).waitUntilReady();
+    await turn();
+    process.off('warning', hear);
+    expect(warned).toEqual(['FLASHQ_RATE_LIMIT_CHANGED']);
+    const jobs = await queue.addBulk([1, 2, 3, 4].map((data) => ({ name: 'a', data })));
+    await turn();
+    expect(await Promise.all(jobs.map((job) => job.getState()))).toEqual([
+      'completed',
+      'completed',
+      'completed',
+      'waiting',
+    ]);
+  });
+
+  test('of Worker.typed: a job whose name it has no handler for fails for good', async () => {
+    const queue = b.queue();
+    const worker = Worker.typed('q', { known: () => 'fine' }, { connection: b.engine });
+    expect(await queue.addAndWait('known', 1)).toBe('fine');
+    const job = await queue.add('unknown', 1, { attempts: 5 });
+    await expect(queue.finished(job)).rejects.toThrow(/No handler for jobs named "unknown"/);
+    expect((await queue.getJob(job))!.dlq!.reason).toBe('unrecoverable');
+    await worker.close();
+  });
+
   test('a rate limit holds over every sliding window', async () => {
     const queue = b.queue();
     await queue.setRateLimit({ max: 2, duration: 1000 });
@@ -311,14 +345,22 @@ describe('workers', () => {
     const warnings: string[] = [];
     const hear = (warning: Error & { code?: string }) => warnings.push(warning.code ?? '');
     process.on('warning', hear);
-    worker.on('completed', () => {
+    const events = new QueueEvents('q', { connection: b.engine });
+    await events.waitUntilReady();
+    let told = 0;
+    const fails = () => {
       throw new Error('in a listener');
-    });
+    };
+    worker.on('completed', fails);
+    events.on('completed', fails);
+    events.on('completed', () => told++);
     expect(await queue.addAndWait('a', 1)).toBe(1);
     expect(await queue.addAndWait('b', 1)).toBe(1);
     await turn();
     process.off('warning', hear);
-    expect(warnings).toContain('FLASHQ_LISTENER_ERROR');
+    expect(warnings).toEqual(Array(4).fill('FLASHQ_LISTENER_ERROR'));
+    expect(told).toBe(2);
+    await events.close();
   });
 
   test('progress and logs are kept, the last keepLogs lines', async () => {

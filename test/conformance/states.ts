@@ -11,11 +11,11 @@ interface Row {
   readonly events: readonly string[];
 }
 
-/** The rows of the first table; those of the second need threads. */
+/** The rows of the first table; those of the others need threads, or are over before anybody can look. */
 function rowsOf(text: string): Row[] {
   const [, table = ''] = text.split('## Every transition');
   const rows: Row[] = [];
-  for (const line of table.split('\n\nTwo more')[0]!.split('\n')) {
+  for (const line of table.split(/\n\n\w+ more /)[0]!.split('\n')) {
     const [from, to, cause, events] = line.split(' | ').map((cell) => cell.replace(/^\| | \|$/g, ''));
     if (events === undefined || from === 'from' || from!.startsWith('---')) continue;
     rows.push({

@@ -268,6 +268,20 @@ describe('a slow disk', () => {
     await close();
   });
 
+  test('a start does not wait for it', async () => {
+    const store = new FaultStore();
+    const { b, close } = await openLife(store);
+    const queue = b.queue('starts');
+    const job = await queue.add('n', 1);
+    store.hold();
+    const run = await b.hands({}, 'starts').next();
+    expect(run.job.id).toBe(job.id);
+    await run.complete();
+    store.release();
+    await queue.finished(job);
+    await close();
+  });
+
   test('with relaxed durability adds wait once much is behind, so that memory is not filled by what is not safe', async () => {
     const store = new FaultStore();
     const clock = new TestClock();

@@ -131,6 +131,29 @@ test('a job whose ttl ended while no engine ran does not start', async () => {
   expect((await queue.getJob(late))?.dlq?.reason).toBe('expired');
 });
 
+test('retryDlq counts lost runs anew', async () => {
+  const lost = await add('lost', { maxDeliveries: 2 });
+  for (const state of ['waiting', 'failed']) {
+    await start();
+    await crash();
+    expect(await queue.getJobState(lost)).toBe(state);
+  }
+  expect((await queue.getJob(lost))?.dlq?.reason).toBe('worker_lost');
+  expect(await queue.retryDlq(lost)).toBe(1);
+  await start();
+  await crash();
+  expect(await queue.getJobState(lost)).toBe('waiting');
+});
+
+test('what was lost comes to the head of its priority', async () => {
+  await add('lost');
+  await add('behind');
+  await start();
+  await add('before', { priority: 1 });
+  await crash();
+  expect(await order()).toEqual(['before', 'lost', 'behind']);
+});
+
 test('what the end of a lost run releases is ready before what became due meanwhile', async () => {
   await add('lost', { maxDeliveries: 1 });
   await start();

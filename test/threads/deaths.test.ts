@@ -133,6 +133,42 @@ describe('jobs lost twice', () => {
     expect(await queue.getJobCounts()).toMatchObject({ completed: 4, waiting: 0, active: 0, blocked: 0 });
   });
 
+  test('and are told: blocked while another such job waits or runs', async () => {
+    const { engine, queue } = await start('tasks.js', { concurrency: 2 });
+    const events = new QueueEvents('work', { connection: engine });
+    atEnd(() => events.close());
+    const told: string[] = [];
+    for (const name of ['stalled', 'blocked', 'waiting', 'completed'] as const)
+      events.on(
+        name,
+        ({ jobId, prev }) => void told.push(`${jobId} ${name}${prev === undefined ? '' : ` from ${prev}`}`),
+      );
+    await events.waitUntilReady();
+    await queue.pause();
+    // Both run when their thread ends, twice; then one runs without the other.
+    const [one, other] = (await queue.addBulk([
+      { name: 'gate', data: { started: 1, gate: 2 } },
+      { name: 'exitsWith', data: { runs: 3, times: 2, with: 1 } },
+    ])) as [Job, Job];
+    await queue.resume();
+    await until(
+      () => told.includes(`${other.id} blocked from active`) || told.includes(`${one.id} blocked from active`),
+    );
+    open(2);
+    await queue.finished([one, other]);
+    await until(() => told.filter((line) => line.includes('completed')).length === 2);
+    const held = told.includes(`${one.id} blocked from active`) ? one : other;
+    expect(told.filter((line) => line.startsWith(`${held.id} `))).toEqual([
+      `${held.id} waiting`,
+      `${held.id} stalled`,
+      `${held.id} waiting from active`,
+      `${held.id} stalled`,
+      `${held.id} blocked from active`,
+      `${held.id} waiting from blocked`,
+      `${held.id} completed from active`,
+    ]);
+  });
+
   test('the innocent one beside a poison job is not convicted with it', async () => {
     const { queue } = await start('tasks.js', { concurrency: 2 });
     const innocent = await queue.add('gate', { started: 1, gate: 2 }, { maxDeliveries: 4 });

@@ -1,11 +1,16 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { readText } from './sources.js';
+import { readText, root } from './sources.js';
 
-const DOCUMENTS = ['README.md', 'examples/README.md'];
+const DOCUMENTS = [
+  'README.md',
+  'examples/README.md',
+  'docs/from-bullmq.md',
+  ...readdirSync(join(root, 'docs/patterns')).map((name) => `docs/patterns/${name}`),
+];
 
 interface Block {
   readonly title: string;

@@ -35,6 +35,14 @@ export async function opened(cell, signal) {
   }
 }
 
+/** Resolves when the cell is at least `least`. */
+export async function reached(cell, least) {
+  for (let now = Atomics.load(board, cell); now < least; now = Atomics.load(board, cell)) {
+    const wait = Atomics.waitAsync(board, cell, now);
+    if (wait.async) await wait.value;
+  }
+}
+
 function aborted(signal) {
   return new Promise((_, reject) => {
     if (signal.aborted) reject(signal.reason);

@@ -2,7 +2,7 @@
 import { createRequire } from 'node:module';
 import { threadId } from 'node:worker_threads';
 import { Queue } from 'flashq';
-import { board, count, counted, opened } from './board.js';
+import { board, count, counted, opened, reached } from './board.js';
 
 const tasks = {
   /** Fans out to `queue` and waits, without holding its slot. `swallowed`: what comes of a reference that leads nowhere. */
@@ -89,6 +89,14 @@ const tasks = {
   async exitsAtFirst({ data: { runs, times } }) {
     if (count(runs) <= times) process.exit(1);
     return Atomics.load(board, runs);
+  },
+
+  /** Ends its thread so often, each time once another job has started so often. */
+  async exitsWith({ data: { runs, times, with: other } }) {
+    const run = count(runs);
+    if (run > times) return run;
+    await reached(other, run);
+    process.exit(1);
   },
 
   async throwsOutside() {
