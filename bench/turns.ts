@@ -116,7 +116,8 @@ async function rateOnce(seconds: number): Promise<Sample> {
   const worker = new Worker<SmallJob, SmallResult>(QUEUE, single, { connection: engine, threads: 4, concurrency: 64 });
   await worker.waitUntilReady();
   const jobs = (seconds + 1) * RATE_MAX; // the first window is full at once
-  const added = await queue.addBulk(Array.from({ length: jobs }, (_, id) => ({ name: 'a', data: smallJob(id) })));
+  const opts = { removeOnComplete: false }; // their starts are read when all have ended
+  const added = await queue.addBulk(Array.from({ length: jobs }, (_, id) => ({ name: 'a', data: smallJob(id), opts })));
   const results = await queue.finished(added);
   const starts: number[] = [];
   for (const job of added) starts.push((await queue.getJob(job))?.processedOn ?? Number.NaN);
