@@ -17,6 +17,8 @@ export interface QueueEntry {
   readonly local: Set<ReadyListener>;
   /** Those of which a job waits or runs, by their id. */
   readonly groups: Map<string, Group>;
+  /** The groups of the jobs that stand in the heap, or run. */
+  readonly groupOf: Map<Slot, Group>;
   /** How many jobs of one group stand in the heap one behind the other. */
   groupWindow: number;
   /** Who claims in batches, and how many jobs of one group each wants in one. */
@@ -72,6 +74,7 @@ export class QueueTable {
       address,
       local: new Set(),
       groups: new Map(),
+      groupOf: new Map(),
       groupWindow: 1,
       batchers: new Map(),
       config: {},

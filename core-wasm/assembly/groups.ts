@@ -9,9 +9,9 @@
  */
 import { ENGINE_THREAD, GROUP_BYTES, Q_ROOT, S_AGED, S_HEAP, S_PRIORITY, S_QUEUE, STATE_WAITING } from './layout';
 import { blockAlloc, blockFree } from './blocks';
-import { heapClear, heapPop, heapPush, heapRoom, heapStale, heapTop, nodeCreate } from './heap';
+import { frontHint, frontPop, heapClear, heapPush, heapRoom, heapStale, heapTop, nodeCreate } from './heap';
 import { armExpiry, clearUnreached, isUnreached, move, readyCount } from './jobs';
-import { hintOf, stateOf, withdraw, wordOf } from './slots';
+import { hintOf, slotOfHint, stateOf, withdraw, wordOf } from './slots';
 import { retire } from './threads';
 
 /** An empty group; 0 when memory is full. */
@@ -58,7 +58,8 @@ export function groupReach(slot: u32, group: u32, first: bool): bool {
 
 /** The job in the group whose turn is first, or 0. */
 export function groupTop(group: u32): u32 {
-  return heapTop(group);
+  const level = heapTop(group);
+  return level == 0 ? 0 : slotOfHint(frontHint(level));
 }
 
 /**
@@ -66,15 +67,17 @@ export function groupTop(group: u32): u32 {
  * none, or memory is full.
  */
 export function groupSurface(group: u32, first: bool): u32 {
-  const slot = heapTop(group);
-  if (slot == 0) return 0;
+  const from = heapTop(group);
+  if (from == 0) return 0;
+  const hint = frontHint(from);
+  const slot = slotOfHint(hint);
   const queue = load<u32>(slot, S_QUEUE);
   const level = heapRoom(queue, load<i32>(slot, S_PRIORITY), first);
   if (level == 0) return 0;
-  heapPop(group);
+  frontPop(from);
   store<u32>(slot, 0, S_HEAP);
   readyCount(queue, 1);
-  heapPush(level, hintOf(slot, wordOf(slot)), first);
+  heapPush(level, hint, first);
   return slot;
 }
 

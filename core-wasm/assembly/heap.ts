@@ -592,8 +592,10 @@ function laneCopy(top: u32, to: u32): bool {
   return true;
 }
 
-/** A level in whose front a live hint is, of the highest priority there is; 0 when there is none. For a heap without claimers. */
-function topLevel(queue: u32): u32 {
+/** The level in whose front a live hint is, of the highest priority there is; 0 when there is none. For a heap without claimers. */
+export function heapTop(queue: u32): u32 {
+  // Mostly all jobs of a group have one priority: then there is no other level to look for, and no trie to go down.
+  if (load<u32>(queue, Q_LEVELS) == 1) return liveLevel(load<u32>(queue, Q_LEVELS_HEAD));
   const root = load<u32>(queue, Q_ROOT);
   let node = root;
   let depth: u32 = 0;
@@ -613,10 +615,18 @@ function topLevel(queue: u32): u32 {
       depth++;
       continue;
     }
-    while (!levelEmpty(child) && frontHint(child) == 0) skipStale(child);
-    if (!levelEmpty(child)) return child;
+    if (liveLevel(child) != 0) return child;
     unbit(node, place);
   }
+}
+
+/** The level, stale hints at its front passed over; 0 when it is empty. */
+function liveLevel(level: u32): u32 {
+  while (!levelEmpty(level)) {
+    if (frontHint(level) != 0) return level;
+    skipStale(level);
+  }
+  return 0;
 }
 
 /** Clears a bit below which nothing is, and leaves the child for what comes. */
@@ -626,7 +636,7 @@ function unbit(node: u32, place: u32): void {
 }
 
 /** The hint at the front of a level that is not empty, if it is live; else 0. */
-function frontHint(level: u32): u64 {
+export function frontHint(level: u32): u64 {
   const top = atomic.load<u32>(level, L_LANE);
   if (top != 0) {
     const hint = load<u64>(top, LANE_HINT);
@@ -643,15 +653,8 @@ function frontHint(level: u32): u64 {
   return isLive(hint) ? hint : 0;
 }
 
-/** The slot of the first job in a heap without claimers; 0 when there is none. */
-export function heapTop(queue: u32): u32 {
-  const level = topLevel(queue);
-  return level == 0 ? 0 : slotOfHint(frontHint(level));
-}
-
-/** Takes the hint of `heapTop` out. */
-export function heapPop(queue: u32): void {
-  const level = topLevel(queue);
+/** Takes the hint at the front of a level out. For a heap without claimers. */
+export function frontPop(level: u32): void {
   const top = atomic.load<u32>(level, L_LANE);
   if (top != 0) {
     atomic.store<u32>(level, load<u32>(top, LANE_NEXT), L_LANE);

@@ -40,6 +40,11 @@ function idOfGroup(state: EngineState, slot: Slot): string {
   return state.payloads.opts(state.core.field(slot, L.S_PAYLOAD)).group?.id ?? '';
 }
 
+/** The group of a job that stands in the queue's heap, or runs. Their options need not be read for that. */
+function groupOfRun(state: EngineState, queue: QueueEntry, slot: Slot): Group {
+  return queue.groupOf.get(slot) ?? groupOf(state, queue, slot);
+}
+
 /** The group of a job, made on first use. */
 function groupOf(state: EngineState, queue: QueueEntry, slot: Slot): Group {
   const id = idOfGroup(state, slot);
@@ -86,11 +91,11 @@ export function groupReady(state: EngineState, slot: Slot, first: boolean): bool
   const group = groupOf(state, queue, slot);
   if (standsAtOnce(state, queue, group)) {
     if (wasm.jobReady(slot, first ? 1 : 0) === 0) return false;
-    stand(state, group, slot);
+    stand(state, queue, group, slot);
     return true;
   }
   if (!openHeap(state, group)) return false;
-  makeWay(state, group, state.core.priority(slot), first);
+  makeWay(state, queue, group, state.core.priority(slot), first);
   const isDone = wasm.groupPut(slot, group.heap, first ? 1 : 0) !== 0;
   if (isDone) state.journal?.place(slot, first);
   advance(state, queue, group, first);
@@ -105,13 +110,13 @@ export function groupReach(state: EngineState, slot: Slot): boolean {
   const first = (flagsOf(state, slot) & L.FLAG_LIFO) !== 0;
   if (standsAtOnce(state, queue, group)) {
     if (wasm.jobReach(slot, first ? 1 : 0) === 0) return false;
-    stand(state, group, slot);
+    stand(state, queue, group, slot);
     wasm.queueMark(queue.address, state.core.priority(slot));
     announce(state, queue, 1);
     return true;
   }
   if (!openHeap(state, group)) return false;
-  makeWay(state, group, state.core.priority(slot), first);
+  makeWay(state, queue, group, state.core.priority(slot), first);
   const isDone = wasm.groupReach(slot, group.heap, first ? 1 : 0) !== 0;
   advance(state, queue, group, first);
   return isDone;
@@ -119,12 +124,13 @@ export function groupReach(state: EngineState, slot: Slot): boolean {
 
 /** Nobody of the group waits, and it may start one. */
 function standsAtOnce(state: EngineState, queue: QueueEntry, group: Group): boolean {
-  if (group.stands.length !== 0 || (group.heap !== 0 && state.core.wasm.groupTop(group.heap) !== 0)) return false;
+  if (group.stands.length !== 0 || hasWaiting(state, group)) return false;
   return mayStandAt(queue, group) <= state.clock.now();
 }
 
-function stand(state: EngineState, group: Group, slot: Slot): void {
+function stand(state: EngineState, queue: QueueEntry, group: Group, slot: Slot): void {
   group.stands.push(slot);
+  queue.groupOf.set(slot, group);
   group.since = state.clock.now();
 }
 
@@ -134,12 +140,14 @@ function openHeap({ core }: EngineState, group: Group): boolean {
 }
 
 /** A job that goes before those that stand in the queue's heap is to take their place: they go back, unless they were claimed. */
-function makeWay({ core }: EngineState, group: Group, priority: number, first: boolean): void {
+function makeWay({ core }: EngineState, queue: QueueEntry, group: Group, priority: number, first: boolean): void {
   for (let i = group.stands.length - 1; i >= 0; i--) {
     const slot = group.stands[i] as Slot;
     const by = priority - core.priority(slot);
     if (by < 0 || (by === 0 && !first)) return;
-    if (core.wasm.groupSink(slot, group.heap) !== 0) group.stands.splice(i, 1);
+    if (core.wasm.groupSink(slot, group.heap) === 0) continue; // claimed: its thread will tell
+    group.stands.splice(i, 1);
+    queue.groupOf.delete(slot);
   }
 }
 
@@ -149,22 +157,26 @@ function advance(state: EngineState, queue: QueueEntry, group: Group, first = fa
   const { wasm } = state.core;
   const now = state.clock.now();
   while (group.stands.length < queue.groupWindow) {
-    const top = group.heap === 0 ? 0 : wasm.groupTop(group.heap) >>> 0;
-    if (top === 0) break;
+    if (group.heap === 0) break;
     const at = mayStandAt(queue, group);
     if (at > now) {
-      if (group.stands.length === 0 && at !== Number.POSITIVE_INFINITY) comeBack(state, queue, group, at - now);
+      const isNext = group.stands.length === 0 && at !== Number.POSITIVE_INFINITY;
+      if (isNext && hasWaiting(state, group)) comeBack(state, queue, group, at - now);
       break;
     }
     const slot = wasm.groupSurface(group.heap, first ? 1 : 0) >>> 0;
     if (slot === 0) {
-      comeBack(state, queue, group, RETRY_MS);
+      if (hasWaiting(state, group)) comeBack(state, queue, group, RETRY_MS); // memory is full
       break;
     }
-    stand(state, group, slot);
+    stand(state, queue, group, slot);
   }
   if (group.stands.length !== 0) announce(state, queue, group.stands.length);
   else leaveIfIdle(state, queue, group);
+}
+
+function hasWaiting({ core }: EngineState, group: Group): boolean {
+  return group.heap !== 0 && core.wasm.groupTop(group.heap) !== 0;
 }
 
 function comeBack(state: EngineState, queue: QueueEntry, group: Group, ms: number): void {
@@ -180,7 +192,7 @@ function comeBack(state: EngineState, queue: QueueEntry, group: Group, ms: numbe
 
 /** A group of which there is nothing left to know goes. */
 function leaveIfIdle(state: EngineState, queue: QueueEntry, group: Group): void {
-  if (group.running > 0 || (group.heap !== 0 && state.core.wasm.groupTop(group.heap) !== 0)) return;
+  if (group.running > 0 || hasWaiting(state, group)) return;
   const duration = limitsOf(queue).rateLimit?.duration ?? 0;
   const left = (group.starts[group.starts.length - 1] ?? Number.NEGATIVE_INFINITY) + duration - state.clock.now();
   if (left > 0) {
@@ -198,7 +210,7 @@ function leaveIfIdle(state: EngineState, queue: QueueEntry, group: Group): void 
 /** The job has been claimed: its group's next may come. */
 export function groupStarted(state: EngineState, slot: Slot): void {
   const queue = queueOf(state, slot);
-  const group = groupOf(state, queue, slot);
+  const group = groupOfRun(state, queue, slot);
   if (begin(state, queue, group, slot)) advance(state, queue, group);
 }
 
@@ -226,7 +238,7 @@ function leave(group: Group, slot: Slot): boolean {
 /** It was claimed and not used: it stands in the queue's heap again, before the others of its group. */
 export function groupUnused(state: EngineState, slot: Slot): void {
   const queue = queueOf(state, slot);
-  const group = groupOf(state, queue, slot);
+  const group = groupOfRun(state, queue, slot);
   begin(state, queue, group, slot);
   group.running--;
   group.starts.pop();
@@ -237,9 +249,10 @@ export function groupUnused(state: EngineState, slot: Slot): void {
 export function groupRunOver(state: EngineState, slot: Slot): void {
   const queue = queueOf(state, slot);
   if (state.core.state(slot) === L.STATE_BLOCKED) return; // it ran in an engine before this one
-  const group = groupOf(state, queue, slot);
+  const group = groupOfRun(state, queue, slot);
   begin(state, queue, group, slot);
   group.running--;
+  queue.groupOf.delete(slot);
   advance(state, queue, group);
 }
 
@@ -247,7 +260,7 @@ export function groupRunOver(state: EngineState, slot: Slot): void {
 export function groupLeft(state: EngineState, slot: Slot): void {
   const queue = queueOf(state, slot);
   const group = groupOf(state, queue, slot);
-  leave(group, slot);
+  if (leave(group, slot)) queue.groupOf.delete(slot);
   advance(state, queue, group);
 }
 
@@ -259,7 +272,7 @@ export function groupMoved(state: EngineState, slot: Slot): void {
   if (group.heap === 0) return; // it waits alone
   const top = core.wasm.groupTop(group.heap) >>> 0;
   if (top === 0) return;
-  makeWay(state, group, core.priority(top), false);
+  makeWay(state, queue, group, core.priority(top), false);
   advance(state, queue, group);
 }
 
@@ -269,7 +282,9 @@ export function groupsConfigured(state: EngineState, queue: QueueEntry): void {
   for (const group of [...queue.groups.values()]) {
     // They came to stand there under other limits.
     for (const slot of [...group.stands].reverse()) {
-      if (openHeap(state, group) && wasm.groupSink(slot, group.heap) !== 0) leave(group, slot);
+      if (!openHeap(state, group) || wasm.groupSink(slot, group.heap) === 0) continue;
+      leave(group, slot);
+      queue.groupOf.delete(slot);
     }
     advance(state, queue, group);
   }
