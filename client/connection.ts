@@ -501,6 +501,8 @@ export interface Connection {
 
   pause(queue: string): Promise<void>;
   resume(queue: string): Promise<void>;
+  /** No job of the queue starts for that long. */
+  hold(queue: string, ms: number): Promise<void>;
   isPaused(queue: string): Promise<boolean>;
   drain(queue: string, opts: { delayed: boolean; blocked: boolean }): Promise<void>;
   obliterate(queue: string, opts: RemovalOptions): Promise<void>;

@@ -226,6 +226,21 @@ export class QueueControl<Data = any, Result = any, Name extends string = string
     return this.configure({ rateLimit });
   }
 
+  /**
+   * No job of the queue starts for `ms` milliseconds, of whatever worker: for a service that says when it will answer again. What runs
+   * goes on. A longer hold stays; it is not kept over a restart.
+   *
+   * @example
+   * if (response.status === 429) {
+   *   await queue.rateLimit(Number(response.headers.get('retry-after')) * 1000);
+   *   throw new RateLimitError();
+   * }
+   */
+  async rateLimit(ms: number): Promise<void> {
+    const wanted = checkDuration(ms, 'ms');
+    return (await this.link.ready()).hold(this.name, wanted);
+  }
+
   clearRateLimit(): Promise<void> {
     return this.configure({ rateLimit: null });
   }

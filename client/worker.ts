@@ -397,6 +397,12 @@ export class Worker<Data = any, Result = any, Name extends string = string> exte
     return (await this.#link.ready()).cancel(this.queueName, normaliseRef(ref), reason);
   }
 
+  /** No job of the queue starts for `ms` milliseconds, of whatever worker; see `queue.rateLimit`. */
+  async rateLimit(ms: number): Promise<void> {
+    const wanted = checkDuration(ms, 'ms');
+    return (await this.#link.ready()).hold(this.queueName, wanted);
+  }
+
   // ---- the end --------------------------------------------------------------------------------------------------------------
 
   /**

@@ -16,7 +16,7 @@ import { mustResolve, visibleSlot } from './jobs/references.js';
 import * as streams from './jobs/streams.js';
 import { awaitAdded, awaitJobs } from './jobs/waiting.js';
 import { LocalClaims, type LocalRuns } from './local-claims.js';
-import { configureQueue, openBatches, pauseQueue } from './queue-control.js';
+import { configureQueue, holdQueue, openBatches, pauseQueue } from './queue-control.js';
 import type { QueueEntry } from './queues.js';
 import { announce, type EngineState } from './state.js';
 import { openThreadWorker } from './threads/thread-pool.js';
@@ -271,6 +271,10 @@ export class InProcessConnection implements C.Connection {
 
   async resume(queue: string): Promise<void> {
     return this.#told(control.setPaused(this.state, this.#writable(queue), false));
+  }
+
+  async hold(queue: string, ms: number): Promise<void> {
+    holdQueue(this.state, this.#queue(queue), ms);
   }
 
   async isPaused(queue: string): Promise<boolean> {

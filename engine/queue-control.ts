@@ -88,6 +88,22 @@ function setRate(state: EngineState, queue: QueueEntry, limit: { max: number; du
   queue.config = limit === null ? rest : { ...rest, rateLimit: limit };
 }
 
+/** Nobody claims for `ms` from now on, or as long as it is held already if that is longer. It is not kept. */
+export function holdQueue(state: EngineState, queue: QueueEntry, ms: number): void {
+  const { clock, core } = state;
+  const until = clock.now() + ms;
+  if (until <= queue.heldUntil) return;
+  queue.heldUntil = until;
+  queue.cancelHold?.();
+  core.wasm.queueFlags(queue.address, L.QUEUE_HELD, 0);
+  queue.cancelHold = clock.setTimer(() => {
+    queue.heldUntil = 0;
+    queue.cancelHold = undefined;
+    core.wasm.queueFlags(queue.address, 0, L.QUEUE_HELD);
+    announce(state, queue, L.THREADS_MAX);
+  }, ms);
+}
+
 /** Somebody claims this queue's jobs in batches. */
 export async function openBatches(
   state: EngineState,

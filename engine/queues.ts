@@ -25,6 +25,9 @@ export interface QueueEntry {
   readonly batchers: Map<object, number>;
   config: QueueConfig;
   paused: boolean;
+  /** Nobody claims before that time; 0 = anybody may. */
+  heldUntil: number;
+  cancelHold: (() => void) | undefined;
   /** A job with a custom id has been admitted: references may be one. */
   customIds: boolean;
   /** Its number in the log of a durable engine; 0 = the log has not heard of it. */
@@ -79,6 +82,8 @@ export class QueueTable {
       batchers: new Map(),
       config: {},
       paused: false,
+      heldUntil: 0,
+      cancelHold: undefined,
       customIds: false,
       logId: 0,
       suspects: [],

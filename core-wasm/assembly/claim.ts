@@ -23,6 +23,7 @@ import {
   Q_RATE_MAX,
   Q_READY,
   QUEUE_COUNTED,
+  QUEUE_HELD,
   QUEUE_PAUSED,
   QUEUE_REPORT_START,
   S_FLAGS,
@@ -39,7 +40,7 @@ import { outcomePublish, outcomeSpace } from './rings';
 
 function claimWithin(thread: u32, queue: u32, run: u32, now: f64, breaker: u32): u32 {
   const flags = atomic.load<u32>(queue, Q_FLAGS);
-  if ((flags & QUEUE_PAUSED) != 0) return CLAIM_PAUSED;
+  if ((flags & (QUEUE_PAUSED | QUEUE_HELD)) != 0) return CLAIM_PAUSED;
   if (!heapMayHave(queue)) return CLAIM_EMPTY;
   if (breaker == 0) return claimLimited(thread, queue, run, now);
   const probe = probeTake(breaker, thread);

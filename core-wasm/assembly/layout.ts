@@ -267,6 +267,8 @@ export const QUEUE_REPORT_START: u32 = 2;
 export const QUEUE_NOTE_START: u32 = 4;
 /** Somebody claims in batches, and wants to know how many jobs there are. */
 export const QUEUE_COUNTED: u32 = 8;
+/** Nobody claims for a while. */
+export const QUEUE_HELD: u32 = 16;
 
 /** Cells of permits and of start times, in one block each. */
 export const LIMIT_SEGMENT_CELLS: u32 = 4000;

@@ -52,6 +52,8 @@ function whyWaiting(state: EngineState, slot: Slot, queue: QueueEntry): string {
   if (postponed.some((one) => one.slot === slot)) return NO_MEMORY;
   if ((flagsOf(state, slot) & L.FLAG_UNREACHED) !== 0) return 'It can start as soon as it is on the disk.';
   if (queue.paused) return 'The queue is paused.';
+  if (queue.heldUntil > state.clock.now())
+    return `No job of the queue starts before ${new Date(queue.heldUntil).toISOString()}, as \`rateLimit\` was told.`;
   if (queue.local.size === 0 && !hasThreads(state, queue)) return 'No worker of this queue runs in this engine.';
   const held = whyHeld(state, slot, queue);
   if (held !== undefined) return held;

@@ -75,7 +75,8 @@ function hasTimed(state: EngineState, queue: QueueEntry): boolean {
   if (delayed > 0) return true;
   const { rateLimit, groups } = queue.config;
   const isLimited = (rateLimit ?? undefined) !== undefined || groups?.rateLimit !== undefined;
-  const mayWait = isLimited || queue.batchers.size > 0 || state.breakers.holdsBack(queue);
+  const mayWait =
+    isLimited || queue.heldUntil > state.clock.now() || queue.batchers.size > 0 || state.breakers.holdsBack(queue);
   return waiting > 0 && mayWait && isServed(state, queue);
 }
 

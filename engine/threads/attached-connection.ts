@@ -480,6 +480,10 @@ export class AttachedConnection implements C.Connection, ThreadView {
     return this.#call('resume', queue);
   }
 
+  hold(queue: string, ms: number): Promise<void> {
+    return this.#call('hold', queue, ms);
+  }
+
   isPaused(queue: string): Promise<boolean> {
     return this.#call('isPaused', queue);
   }

@@ -69,6 +69,7 @@ const METHODS = new Set([
   'listFailed',
   'pause',
   'resume',
+  'hold',
   'isPaused',
   'drain',
   'obliterate',

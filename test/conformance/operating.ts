@@ -24,6 +24,52 @@ export const operating: Suite = (harness) => {
     return { waiting, delayed, blocked, active, completed, failed, cancelled };
   };
 
+  describe('rateLimit(ms)', () => {
+    test('no job of the queue starts for so long, of whatever worker; what runs goes on', async () => {
+      const hand = await kit.hand({ concurrency: 3 });
+      await queue().add('first', 1);
+      const first = await hand.next();
+      await hand.worker.rateLimit(1000);
+      const job = await queue().add('second', 2);
+      await kit.worker(() => 'other');
+      await kit.pass(999);
+      expect(await states(job)).toEqual(['waiting']);
+      expect((await queue().explain(job)).reason).toMatch(/^No job of the queue starts before 20\d\d-/);
+      first.complete('one');
+      await kit.pass(1);
+      expect(await states(job)).not.toEqual(['waiting']);
+    });
+
+    test('the longest hold counts', async () => {
+      await queue().rateLimit(1000);
+      await queue().rateLimit(10);
+      const worker = await kit.hand();
+      await queue().add('a', 1);
+      await kit.pass(999);
+      expect(worker.started).toEqual([]);
+      await kit.pass(1);
+      expect(worker.started.length).toBe(1);
+    });
+
+    test('pausing and resuming does not end it', async () => {
+      const hand = await kit.hand();
+      await queue().rateLimit(1000);
+      await queue().pause();
+      await queue().resume();
+      await queue().add('a', 1);
+      await kit.settle();
+      expect(hand.started).toEqual([]);
+      await kit.pass(1000);
+      expect(hand.started.length).toBe(1);
+    });
+
+    test.each([-1, Number.NaN, '1'])('refuses %s', async (ms) => {
+      const error = await errorOf(queue().rateLimit(ms as number));
+      expect(error).toBeInstanceOf(ValidationError);
+      expect(error.path).toBe('ms');
+    });
+  });
+
   describe('getJobs', () => {
     test('by state, in the order of admission in a page', async () => {
       const jobs = await oneOfEach();

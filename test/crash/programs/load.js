@@ -51,7 +51,7 @@ const opts = { connection: engine, abortGrace: 100 };
 function startWorkers() {
   const file = new URL('./work.js', import.meta.url);
   const workers = [
-    new Worker('functions', work, { ...opts, concurrency: 8 }),
+    new Worker('functions', work, { ...opts, concurrency: 8, circuitBreaker: { threshold: 4, timeout: 20, timeoutMax: 40 } }),
     new Worker('control', work, { ...opts, concurrency: 2 }),
     new Worker('threads', file, { ...opts, threads: 2, concurrency: 4 }),
   ];
@@ -82,6 +82,7 @@ function someJob(queue) {
     asked.attempts = 2 + below(2);
     asked.backoff = pick([0, 5, { type: 'exponential', delay: 10, jitter: 0.5 }]);
   }
+  if (queue !== 'order' && chance(0.3)) asked.group = { id: `g${below(4)}` };
   if (chance(0.2)) asked.removeOnComplete = true;
   if (chance(0.05)) asked.removeOnFail = true;
   if (queue === 'order') {
