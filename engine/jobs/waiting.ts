@@ -109,9 +109,8 @@ export function tellWaiters(state: EngineState, slot: Slot, removedFrom?: string
     while (waiters.next(place)) {
       const { wait, index } = waiters;
       const value = resultOf(state, slot);
-      // Most engines are in memory: nothing is made for them that would wait.
       if (state.journal === undefined) wait.complete(index, value);
-      else afterDurable(state, () => wait.complete(index, value), abandon(wait));
+      else state.journal.result(wait, index, value);
     }
     return;
   }

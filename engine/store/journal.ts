@@ -16,7 +16,7 @@ import { announce, type EngineState } from '../state.js';
 import { postponeReach } from '../upkeep/postponed.js';
 import { Cleaner } from './cleaner.js';
 import * as F from './format.js';
-import { Gathering } from './gathering.js';
+import { Gathering, type ResultWait } from './gathering.js';
 import { GroupWriter } from './group-writer.js';
 import type { Ledger } from './ledger.js';
 import { type LogHost, type LogListener, within } from './log-host.js';
@@ -225,8 +225,18 @@ export class Journal implements LogListener {
       told();
       return;
     }
-    newest.after.push(told);
-    if (never !== undefined) newest.never.push(never);
+    newest.after(told, never);
+  }
+
+  /** Tells a result when all that has been done so far is durable; at once when nobody was promised that. */
+  result(wait: ResultWait, index: number, value: unknown): void {
+    if (this.error !== undefined) {
+      wait.abandon(this.error);
+      return;
+    }
+    const newest = this.gates ? this.#awaited(this.#newest()) : undefined;
+    if (newest === undefined) wait.complete(index, value);
+    else newest.result(wait, index, value);
   }
 
   /** The newest group that is not durable. */
