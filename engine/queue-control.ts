@@ -109,9 +109,9 @@ export async function openBatches(
   state: EngineState,
   queue: QueueEntry,
   batcher: object,
-  { size, groupAffinity }: BatchSettings,
+  settings: BatchSettings,
 ): Promise<void> {
-  queue.batchers.set(batcher, groupAffinity ? size : 1);
+  queue.batchers.set(batcher, settings);
   setWindow(queue);
   if (queue.batchers.size === 1) await withoutClaims(state, queue, () => countReady(state, queue));
 }
@@ -124,7 +124,9 @@ export function closeBatches(state: EngineState, queue: QueueEntry, batcher: obj
 
 /** A batch of one group needs them one behind the other. Those that stand in the heap already keep their turns. */
 function setWindow(queue: QueueEntry): void {
-  queue.groupWindow = Math.max(1, ...queue.batchers.values());
+  queue.groupWindow = 1;
+  for (const { size, groupAffinity } of queue.batchers.values())
+    if (groupAffinity) queue.groupWindow = Math.max(queue.groupWindow, size);
 }
 
 function countReady({ core }: EngineState, queue: QueueEntry): void {

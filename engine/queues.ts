@@ -1,5 +1,5 @@
 /** The queues of an engine: names, records in shared memory, and what this thread keeps beside them. */
-import type { QueueConfig } from '../client/connection.js';
+import type { BatchSettings, QueueConfig } from '../client/connection.js';
 import { EngineFullError } from '../client/errors.js';
 import { type Core, L, type QueueAddress, type Slot } from './core/index.js';
 import type { Group } from './jobs/groups.js';
@@ -21,8 +21,8 @@ export interface QueueEntry {
   readonly groupOf: Map<Slot, Group>;
   /** How many jobs of one group stand in the heap one behind the other. */
   groupWindow: number;
-  /** Who claims in batches, and how many jobs of one group each wants in one. */
-  readonly batchers: Map<object, number>;
+  /** Who claims in batches, and how. */
+  readonly batchers: Map<object, BatchSettings>;
   config: QueueConfig;
   paused: boolean;
   /** Nobody claims before that time; 0 = anybody may. */

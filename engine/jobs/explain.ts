@@ -53,7 +53,7 @@ function whyWaiting(state: EngineState, slot: Slot, queue: QueueEntry): string {
   if ((flagsOf(state, slot) & L.FLAG_UNREACHED) !== 0) return 'It can start as soon as it is on the disk.';
   if (queue.paused) return 'The queue is paused.';
   if (queue.heldUntil > state.clock.now())
-    return `No job of the queue starts before ${new Date(queue.heldUntil).toISOString()}, as \`rateLimit\` was told.`;
+    return `No job of the queue starts before ${timeText(queue.heldUntil)}, as \`rateLimit\` was told.`;
   if (queue.local.size === 0 && !hasThreads(state, queue)) return 'No worker of this queue runs in this engine.';
   const held = whyHeld(state, slot, queue);
   if (held !== undefined) return held;
@@ -63,7 +63,17 @@ function whyWaiting(state: EngineState, slot: Slot, queue: QueueEntry): string {
     return `The queue's rate limit of ${rateLimit.max} in ${rateLimit.duration} ms lets the next job start at ${timeText(next)}.`;
   if (concurrency !== undefined && concurrency !== null && activeIn(state, queue) >= concurrency)
     return `The queue's concurrency limit of ${concurrency} is reached: it waits for the end of a running job.`;
+  const few = tooFew(state, queue);
+  if (few !== undefined) return few;
   return 'It waits for a free worker, after the jobs before it and those of higher priority.';
+}
+
+/** All workers take batches, and there are fewer jobs than any of them begins one with. */
+function tooFew({ core }: EngineState, queue: QueueEntry): string | undefined {
+  const least = Math.min(...[...queue.batchers.values()].map(({ minSize }) => minSize));
+  const ready = core.ready(queue.address);
+  if (queue.batchers.size === 0 || queue.batchers.size < queue.local.size || ready >= least) return undefined;
+  return `There are ${ready} jobs, and a batch begins with ${least}: it waits for more of them, or for the longest wait of a worker.`;
 }
 
 /** By a circuit breaker of the queue's workers, or by its group. */

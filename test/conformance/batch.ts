@@ -77,10 +77,11 @@ export const batch: Suite = (harness) => {
   describe('minSize and maxWait', () => {
     test('jobs stay waiting until there are enough: a higher priority still overtakes', async () => {
       const made = await calls({ size: 3, minSize: 3, maxWait: 1000 });
-      await addMany(2);
+      const [job] = await addMany(2);
       await kit.settle();
       expect(made).toEqual([]);
       expect((await kit.queue().getJobCounts()).waiting).toBe(2);
+      expect((await kit.queue().explain(job!)).reason).toContain('There are 2 jobs, and a batch begins with 3');
       await kit.queue().add('a', 'urgent', { priority: 1 });
       await kit.settle();
       expect(made.map(dataOf)).toEqual([['urgent', 0, 1]]);
