@@ -435,6 +435,18 @@ export function heapClaim(queue: u32, thread: u32, run: u32): u32 {
   }
 }
 
+// ---- lists as the engine thread reads them ----------------------------------------------------------------------------------
+
+/** The position of the hint that a head leads to: in the segment that follows, when it stands at the end of one. */
+function nextCell(head: u64): u64 {
+  const segment = <u32>(head >> 32);
+  return <u32>head == load<u32>(segment, G_CELLS) ? position(load<u32>(segment, G_NEXT), 0) : head;
+}
+
+function hintAt(at: u64): u64 {
+  return load<u64>(<u32>(at >> 32) + G_FIRST + (<u32>at << 3));
+}
+
 // ---- upkeep: engine thread only -------------------------------------------------------------------------------------------
 
 /** Clears a bit below which nothing is, and unlinks the child. Nobody but this thread could set it again. */
@@ -498,14 +510,9 @@ function skipStale(level: u32): void {
     }
     const head = atomic.load<u64>(level, L_HEAD);
     if (head == load<u64>(level, L_TAIL)) return;
-    let segment = <u32>(head >> 32);
-    let cell = <u32>head;
-    if (cell == load<u32>(segment, G_CELLS)) {
-      segment = load<u32>(segment, G_NEXT);
-      cell = 0;
-    }
-    if (isLive(load<u64>(segment + G_FIRST + (cell << 3)))) return;
-    atomic.cmpxchg<u64>(level, head, position(segment, cell + 1), L_HEAD);
+    const at = nextCell(head);
+    if (isLive(hintAt(at))) return;
+    atomic.cmpxchg<u64>(level, head, at + 1, L_HEAD);
   }
 }
 
@@ -562,15 +569,10 @@ function copyLive(from: u32, to: u32): bool {
   const tail = load<u64>(from, L_TAIL);
   let head = atomic.load<u64>(from, L_HEAD);
   while (head != tail) {
-    let segment = <u32>(head >> 32);
-    let cell = <u32>head;
-    if (cell == load<u32>(segment, G_CELLS)) {
-      segment = load<u32>(segment, G_NEXT);
-      cell = 0;
-    }
-    const hint = load<u64>(segment + G_FIRST + (cell << 3));
+    const at = nextCell(head);
+    const hint = hintAt(at);
     if (isLive(hint) && !tailPush(to, hint)) return false;
-    head = position(segment, cell + 1);
+    head = at + 1;
   }
   return laneCopy(atomic.load<u32>(from, L_LANE), to);
 }
@@ -643,13 +645,7 @@ export function frontHint(level: u32): u64 {
     return isLive(hint) ? hint : 0;
   }
   const head = atomic.load<u64>(level, L_HEAD);
-  let segment = <u32>(head >> 32);
-  let cell = <u32>head;
-  if (cell == load<u32>(segment, G_CELLS)) {
-    segment = load<u32>(segment, G_NEXT);
-    cell = 0;
-  }
-  const hint = load<u64>(segment + G_FIRST + (cell << 3));
+  const hint = hintAt(nextCell(head));
   return isLive(hint) ? hint : 0;
 }
 
@@ -662,13 +658,7 @@ export function frontPop(level: u32): void {
     return;
   }
   const head = atomic.load<u64>(level, L_HEAD);
-  let segment = <u32>(head >> 32);
-  let cell = <u32>head;
-  if (cell == load<u32>(segment, G_CELLS)) {
-    segment = load<u32>(segment, G_NEXT);
-    cell = 0;
-  }
-  atomic.store<u64>(level, position(segment, cell + 1), L_HEAD);
+  atomic.store<u64>(level, nextCell(head) + 1, L_HEAD);
 }
 
 /** Whether a claim might find something: the root has children. */
