@@ -7,7 +7,7 @@ import type { QueueEntry } from '../queues.js';
 import type { EngineState } from '../state.js';
 import { announce, flagsOf, idOf, queueOf, setFlags, tell, tellQueue } from '../state.js';
 import { toDelayed } from '../upkeep/postponed.js';
-import { endAging } from './aging.js';
+import { beginAging } from './aging.js';
 import { dropKeys, keyGone } from './deduplication.js';
 import { dropDependencies } from './dependencies.js';
 import { deferEnds, discard, ended } from './endings.js';
@@ -128,10 +128,13 @@ export function changePriority(state: EngineState, queue: string, ref: JobRef, p
   const raw = state.core.state(slot);
   const first = lifo || (flagsOf(state, slot) & L.FLAG_LIFO) !== 0;
   const isOver = raw >= L.STATE_COMPLETED || raw === L.STATE_ACTIVE;
-  if (raw === L.STATE_WAITING) endAging(state, slot); // what it is given now counts from now on
   if (isOver || state.core.wasm.jobPrioritise(slot, priority, first ? 1 : 0) === 0) {
     if (state.core.state(slot) === L.STATE_WAITING) throw new EngineFullError({ limitBytes: state.limits.memoryBytes });
     refuseState(state, slot, 'given another priority', 'waiting, delayed or blocked');
+  }
+  if (raw === L.STATE_WAITING) {
+    state.core.setField(slot, L.S_AGED, 0); // what it is given now counts from now on
+    beginAging(state, slot);
   }
   regroup(state, slot);
   tell(state, slot, 'priority', () => ({ priority }));
