@@ -325,7 +325,8 @@ export function setPaused(state: EngineState, queue: QueueEntry, paused: boolean
   if (!paused) endPause(state, queue);
   else notePause(state, queue);
   queue.paused = paused;
-  state.core.wasm.queueFlags(queue.address, paused ? L.QUEUE_PAUSED : 0, paused ? 0 : L.QUEUE_PAUSED);
+  if (paused) state.core.wasm.queueFlags(queue.address, L.QUEUE_PAUSED, 0);
+  else if (queue.changes === 0) state.core.wasm.queueFlags(queue.address, 0, L.QUEUE_PAUSED); // or when those are done
   state.journal?.queueChanged(queue);
   tellQueue(state, queue.name, paused ? 'paused' : 'resumed');
   if (!paused) announce(state, queue, L.THREADS_MAX);

@@ -162,4 +162,33 @@ describe('events', () => {
     await hands.started[1]!.fail();
     expect(await queue.getJobCounts()).toMatchObject({ waiting: 1, active: 2, completed: 1, failed: 1 });
   });
+
+  test('two changes of its settings at a time: claims are kept out until both are made', async () => {
+    const queue = b.queue();
+    const hands = b.hands({ concurrency: 2 });
+    await turn();
+    const { core } = b.engine.state;
+    const { wasm } = core;
+    const epochs: number[] = [];
+    let over = 0; // of the changes, as many find that the claims before them are over
+    const epochPassed = (epoch: number): number => {
+      if (!epochs.includes(epoch)) epochs.push(epoch);
+      return epochs.indexOf(epoch) < over ? 1 : 0;
+    };
+    core.wasm = { ...wasm, epochPassed };
+    const first = queue.setConcurrency(1);
+    const second = queue.setRateLimit({ max: 9, duration: 1000 });
+    await turn();
+    expect(epochs.length).toBe(2);
+    over = 1;
+    await first;
+    await queue.add('a', 1);
+    await turn();
+    expect(hands.started.length).toBe(0);
+    over = 2;
+    await second;
+    await turn();
+    expect(hands.started.length).toBe(1);
+    core.wasm = wasm;
+  });
 });
