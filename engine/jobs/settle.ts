@@ -14,7 +14,7 @@ import { beginAging, endAging } from './aging.js';
 import { release, settleDependents, unlinkAll } from './dependencies.js';
 import { ended, isKeptFailed } from './endings.js';
 import { CANCELLING, DISCARDED, GROUPED, SUSPECT, SUSPECT_OUT, TIMED_OUT, withReason } from './flags.js';
-import { groupRunOver, groupStarted, groupUnused, isGrouped } from './groups.js';
+import { groupLeft, groupRunOver, groupStarted, groupUnused, isGrouped } from './groups.js';
 import { isInterrupted } from './interrupt.js';
 import { coldOf, resultOf, setCold } from './records.js';
 
@@ -334,12 +334,16 @@ export function releaseRun(state: EngineState, slot: Slot, unused = false): void
 /** It was claimed, and nobody has begun with it: as if it had not been. */
 function giveBack(state: EngineState, slot: Slot): void {
   const { core } = state;
-  if (state.breakers.isUsed) state.breakers.over(state, slot, 'neutral', undefined);
+  if (state.breakers.isUsed)
+    state.breakers.over(state, slot, 'neutral', state.owners[core.wasm.jobOwner(slot)]?.breaker);
   endAging(state, slot);
   afterRun(state, slot);
   if (isGrouped(state, slot)) groupUnused(state, slot);
-  if (core.wasm.jobReady(slot, 1) === 0) toReady(state, slot, true);
-  else beginAging(state, slot);
+  if (core.wasm.jobReady(slot, 1) !== 0) beginAging(state, slot);
+  else {
+    if (isGrouped(state, slot)) groupLeft(state, slot); // memory is full: it comes later, and stands nowhere until then
+    toReady(state, slot, true);
+  }
   tell(state, slot, 'waiting', () => ({ prev: 'active' }));
   announce(state, queueOf(state, slot), 1);
 }
