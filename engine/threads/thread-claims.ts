@@ -286,8 +286,10 @@ export class ThreadClaims implements ClaimSource {
     this.#emptyTurns = 0;
     this.#patience = performance.now() - this.#parkedAt < SHORT_SLEEP_MS ? EMPTY_TURNS : 0;
     if (this.#credit > 0) this.#run();
-    // Woken for a job that this thread may not take any more: somebody else must.
-    else if (wasm.heapMayHave(this.#options.queueAddress) !== 0) wasm.wakeQueue(this.#options.queueAddress, 1);
+    // Woken for a job that this thread may not take any more: somebody else must. All are told: one alone could be waiting for a batch.
+    else if (wasm.heapMayHave(this.#options.queueAddress) !== 0) {
+      wasm.wakeQueue(this.#options.queueAddress, L.THREADS_MAX);
+    }
   };
 
   /** Ends the wait, if there is one. */
