@@ -208,7 +208,9 @@ function runOver(state: EngineState, slot: Slot, end: RunEnd, waits = false): nu
 /** The queue may hold more than its limits let through before: a run has ended. */
 function afterRun(state: EngineState, slot: Slot): void {
   const queue = queueOf(state, slot);
-  if (queue.config.concurrency !== undefined && queue.config.concurrency !== null) queue.permitFreed();
+  if (queue.config.concurrency === undefined || queue.config.concurrency === null) return;
+  state.core.wasm.permitReturn(queue.address, slot); // first, or what is told here would find it taken
+  queue.permitFreed();
 }
 
 function completed(state: EngineState, slot: Slot, thread: number): void {

@@ -191,4 +191,17 @@ describe('events', () => {
     expect(hands.started.length).toBe(1);
     core.wasm = wasm;
   });
+
+  test('a limit that was lowered holds, and no lower one, when the runs of the higher one have failed', async () => {
+    const queue = b.queue();
+    await queue.setConcurrency(3);
+    const hands = b.hands({ concurrency: 5 });
+    await queue.addBulk(Array.from({ length: 5 }, (_, i) => ({ name: 'a', data: i })));
+    await turn();
+    await queue.setConcurrency(1);
+    for (const run of hands.started.slice(0, 3)) await run.fail();
+    expect(hands.started.length).toBe(4);
+    await hands.started[3]!.fail();
+    expect(hands.started.length).toBe(5);
+  });
 });
