@@ -301,7 +301,10 @@ export function obliterate(state: EngineState, queue: QueueEntry, force: boolean
     discardRun(state, slot);
   core.wasm.heapClear(queue.address);
   dropKeys(state, queue);
+  // What still runs holds cells: those stay.
   if (active === 0) core.wasm.limitsClear(queue.address);
+  core.wasm.permitsConfigure(queue.address, L.NO_LIMIT);
+  core.wasm.rateConfigure(queue.address, 0, 0);
   queue.config = {};
   state.journal?.queueChanged(queue);
   tellQueue(state, queue.name, 'obliterated');

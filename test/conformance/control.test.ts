@@ -204,4 +204,20 @@ describe('events', () => {
     await hands.started[3]!.fail();
     expect(hands.started.length).toBe(5);
   });
+
+  test('obliterated under running jobs, the queue has none of its limits any more', async () => {
+    const queue = b.queue();
+    await queue.configure({ concurrency: 2, rateLimit: { max: 2, duration: 1e6 } });
+    const hands = b.hands({ concurrency: 5 });
+    await queue.addBulk(Array.from({ length: 2 }, (_, i) => ({ name: 'a', data: i })));
+    await turn();
+    await queue.setConcurrency(1);
+    await queue.obliterate({ force: true });
+    await queue.addBulk(Array.from({ length: 3 }, (_, i) => ({ name: 'b', data: i })));
+    await turn();
+    expect(hands.started.map(({ job }) => job.name)).toEqual(['a', 'a', 'b', 'b', 'b']);
+    await queue.setConcurrency(4);
+    for (const run of hands.started) await run.complete();
+    expect(await queue.getJobCounts()).toMatchObject({ waiting: 0, active: 0, completed: 3 });
+  });
 });
