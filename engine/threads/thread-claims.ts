@@ -156,6 +156,7 @@ export class ThreadClaims implements ClaimSource {
       if (code < L.CLAIM_CODES) break;
       const job = this.#begin(code);
       if (batch.groupAffinity && jobs.length !== 0 && job.opts.group?.id !== group) {
+        if (this.#notesStarts) this.#view.starts?.ofThread(this.#options.thread, job.ticket, 0, 0); // nobody begins with it
         this.#end(job.ticket, L.OUTCOME_RELEASED, 0, UNUSED);
         break;
       }
@@ -225,9 +226,13 @@ export class ThreadClaims implements ClaimSource {
     this.#emptyTurns = 0;
     this.#delivered = true;
     const opts = payloads.opts(core.field(slot, L.S_PAYLOAD));
-    const flags = Atomics.load(core.u32, (this.#options.queueAddress + L.Q_FLAGS) >>> 2);
-    if ((flags & L.QUEUE_NOTE_START) !== 0) this.#noteStart(slot, run);
+    if (this.#notesStarts) this.#noteStart(slot, run);
     return claimedJob(core, payloads, this.#options.queue, slot, opts, run);
+  }
+
+  get #notesStarts(): boolean {
+    const flags = Atomics.load(this.#view.core.u32, (this.#options.queueAddress + L.Q_FLAGS) >>> 2);
+    return (flags & L.QUEUE_NOTE_START) !== 0;
   }
 
   #noteStart(slot: Slot, run: number): void {
