@@ -163,6 +163,7 @@ export class LocalClaims implements ClaimSource, ReadyListener {
       if (job === undefined) break;
       if (batch.groupAffinity && jobs.length !== 0 && job.opts.group?.id !== group) {
         const { low, high } = this.#take(job.ticket);
+        state.journal?.starts?.ofEngine(job.ticket, 0, 0); // nobody begins with it
         settleLocal(state, low, high, UNUSED);
         break;
       }

@@ -24,12 +24,15 @@ export async function pauseQueue(state: EngineState, queue: QueueEntry): Promise
 /** Keeps claims out while `change` runs, without anybody being told of a pause. */
 async function withoutClaims(state: EngineState, queue: QueueEntry, change: () => void): Promise<void> {
   const { wasm } = state.core;
+  queue.changes++;
   wasm.queueFlags(queue.address, L.QUEUE_PAUSED, 0);
   await claimersGone(state);
   try {
     change();
   } finally {
-    if (!queue.paused) wasm.queueFlags(queue.address, 0, L.QUEUE_PAUSED);
+    queue.changes--;
+    // Another change that has begun meanwhile must keep them out as well.
+    if (!queue.paused && queue.changes === 0) wasm.queueFlags(queue.address, 0, L.QUEUE_PAUSED);
     announce(state, queue, L.THREADS_MAX);
   }
 }

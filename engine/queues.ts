@@ -25,6 +25,8 @@ export interface QueueEntry {
   readonly batchers: Map<object, BatchSettings>;
   config: QueueConfig;
   paused: boolean;
+  /** Changes under way that keep claims out. */
+  changes: number;
   /** Nobody claims before that time; 0 = anybody may. */
   heldUntil: number;
   cancelHold: (() => void) | undefined;
@@ -82,6 +84,7 @@ export class QueueTable {
       batchers: new Map(),
       config: {},
       paused: false,
+      changes: 0,
       heldUntil: 0,
       cancelHold: undefined,
       customIds: false,

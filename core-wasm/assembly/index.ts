@@ -50,7 +50,7 @@ export {
   jobWithdraw,
   queueMark,
 } from './jobs';
-export { limitsClear, permitsAbove, permitsConfigure, permitsReap, rateConfigure, rateNext } from './limits';
+export { limitsClear, permitReturn, permitsAbove, permitsConfigure, permitsReap, rateConfigure, rateNext } from './limits';
 export { queueCount, queueFlags, queueOpen, queuePaused } from './queues';
 export { runNext, runOf, runsActive } from './reap';
 export { outcomePeek, outcomeSpace, outcomeTake, submitPeek, submitPublish, submitSpace, submitTake } from './rings';

@@ -66,6 +66,7 @@ interface CoreExports {
   permitsAbove(queue: number, limit: number): number;
   permitsConfigure(queue: number, limit: number): number;
   permitsReap(queue: number, thread: number): void;
+  permitReturn(queue: number, slot: number): number;
   rateConfigure(queue: number, max: number, duration: number): number;
   rateNext(queue: number, now: number): number;
   queueCount(queue: number, counts: number, ready: number): void;

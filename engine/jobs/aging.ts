@@ -20,10 +20,17 @@ type Aging = NonNullable<QueueEntry['config']['aging']>;
 
 function setNext(state: EngineState, slot: Slot, { every, max }: Aging): void {
   const { core } = state;
-  const expiry = core.time(slot, L.S_EXPIRY) || Number.POSITIVE_INFINITY;
-  const step = core.aged(slot) < max ? state.clock.now() + every : Number.POSITIVE_INFINITY;
-  const due = Math.min(expiry, step);
-  // Without memory for a timer it does not age.
+  const now = state.clock.now();
+  setTimer(state, slot, core.aged(slot) < max ? now + every : Number.POSITIVE_INFINITY);
+}
+
+/** Without memory for a timer it does not age. */
+function setTimer(state: EngineState, slot: Slot, step: number): void {
+  const { core } = state;
+  const expiry = core.time(slot, L.S_EXPIRY);
+  // One that is over already is held by a pause: the end of that sets it anew.
+  const end = expiry > state.clock.now() ? expiry : Number.POSITIVE_INFINITY;
+  const due = Math.min(end, step);
   core.wasm.jobTimer(slot, due === Number.POSITIVE_INFINITY ? 0 : due);
   state.alarm.arm();
 }
@@ -62,6 +69,9 @@ export function agingConfigured(state: EngineState, queue: QueueEntry): void {
   for (let slot = core.listHead(queue.address, L.STATE_WAITING); slot !== 0; slot = core.field(slot, L.S_NEXT)) {
     if (core.state(slot) !== L.STATE_WAITING) continue;
     if (isOn) setNext(state, slot, aging);
-    else if (core.aged(slot) !== 0) raise(state, queue, slot, core.priority(slot) - core.aged(slot));
+    else {
+      setTimer(state, slot, Number.POSITIVE_INFINITY); // of its ttl alone
+      if (core.aged(slot) !== 0) raise(state, queue, slot, core.priority(slot) - core.aged(slot));
+    }
   }
 }

@@ -7,7 +7,7 @@ import type { QueueEntry } from '../queues.js';
 import type { EngineState } from '../state.js';
 import { announce, flagsOf, idOf, queueOf, setFlags, tell, tellQueue } from '../state.js';
 import { toDelayed } from '../upkeep/postponed.js';
-import { endAging } from './aging.js';
+import { beginAging } from './aging.js';
 import { dropKeys, keyGone } from './deduplication.js';
 import { dropDependencies } from './dependencies.js';
 import { deferEnds, discard, ended } from './endings.js';
@@ -128,10 +128,13 @@ export function changePriority(state: EngineState, queue: string, ref: JobRef, p
   const raw = state.core.state(slot);
   const first = lifo || (flagsOf(state, slot) & L.FLAG_LIFO) !== 0;
   const isOver = raw >= L.STATE_COMPLETED || raw === L.STATE_ACTIVE;
-  if (raw === L.STATE_WAITING) endAging(state, slot); // what it is given now counts from now on
   if (isOver || state.core.wasm.jobPrioritise(slot, priority, first ? 1 : 0) === 0) {
     if (state.core.state(slot) === L.STATE_WAITING) throw new EngineFullError({ limitBytes: state.limits.memoryBytes });
     refuseState(state, slot, 'given another priority', 'waiting, delayed or blocked');
+  }
+  if (raw === L.STATE_WAITING) {
+    state.core.setField(slot, L.S_AGED, 0); // what it is given now counts from now on
+    beginAging(state, slot);
   }
   regroup(state, slot);
   tell(state, slot, 'priority', () => ({ priority }));
@@ -298,7 +301,10 @@ export function obliterate(state: EngineState, queue: QueueEntry, force: boolean
     discardRun(state, slot);
   core.wasm.heapClear(queue.address);
   dropKeys(state, queue);
+  // What still runs holds cells: those stay.
   if (active === 0) core.wasm.limitsClear(queue.address);
+  core.wasm.permitsConfigure(queue.address, L.NO_LIMIT);
+  core.wasm.rateConfigure(queue.address, 0, 0);
   queue.config = {};
   state.journal?.queueChanged(queue);
   tellQueue(state, queue.name, 'obliterated');
@@ -322,7 +328,8 @@ export function setPaused(state: EngineState, queue: QueueEntry, paused: boolean
   if (!paused) endPause(state, queue);
   else notePause(state, queue);
   queue.paused = paused;
-  state.core.wasm.queueFlags(queue.address, paused ? L.QUEUE_PAUSED : 0, paused ? 0 : L.QUEUE_PAUSED);
+  if (paused) state.core.wasm.queueFlags(queue.address, L.QUEUE_PAUSED, 0);
+  else if (queue.changes === 0) state.core.wasm.queueFlags(queue.address, 0, L.QUEUE_PAUSED); // or when those are done
   state.journal?.queueChanged(queue);
   tellQueue(state, queue.name, paused ? 'paused' : 'resumed');
   if (!paused) announce(state, queue, L.THREADS_MAX);

@@ -224,8 +224,11 @@ function begin(state: EngineState, queue: QueueEntry, group: Group, slot: Slot):
   // A thread looks at the clock before it claims, and may sleep in between: it began no earlier than it could have.
   const startedOn = Math.max(core.time(slot, L.S_PROCESSED_ON), group.since);
   core.setTime(slot, L.S_PROCESSED_ON, startedOn);
-  group.starts.push(startedOn);
-  if (group.starts.length > rateLimit.max) group.starts.splice(0, group.starts.length - rateLimit.max);
+  const { starts } = group;
+  const isLate = starts.length !== 0 && (starts[starts.length - 1] as number) > startedOn;
+  starts.push(startedOn);
+  if (isLate) starts.sort((a, b) => a - b); // several stood there, and their threads tell in any order
+  if (starts.length > rateLimit.max) starts.splice(0, starts.length - rateLimit.max);
   return true;
 }
 
@@ -241,7 +244,8 @@ export function groupUnused(state: EngineState, slot: Slot): void {
   const group = groupOfRun(state, queue, slot);
   begin(state, queue, group, slot);
   group.running--;
-  group.starts.pop();
+  const start = group.starts.lastIndexOf(state.core.time(slot, L.S_PROCESSED_ON));
+  if (start !== -1) group.starts.splice(start, 1);
   group.stands.unshift(slot);
 }
 

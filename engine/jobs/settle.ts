@@ -14,7 +14,7 @@ import { beginAging, endAging } from './aging.js';
 import { release, settleDependents, unlinkAll } from './dependencies.js';
 import { ended, isKeptFailed } from './endings.js';
 import { CANCELLING, DISCARDED, GROUPED, SUSPECT, SUSPECT_OUT, TIMED_OUT, withReason } from './flags.js';
-import { groupRunOver, groupStarted, groupUnused, isGrouped } from './groups.js';
+import { groupLeft, groupRunOver, groupStarted, groupUnused, isGrouped } from './groups.js';
 import { isInterrupted } from './interrupt.js';
 import { coldOf, resultOf, setCold } from './records.js';
 
@@ -208,7 +208,9 @@ function runOver(state: EngineState, slot: Slot, end: RunEnd, waits = false): nu
 /** The queue may hold more than its limits let through before: a run has ended. */
 function afterRun(state: EngineState, slot: Slot): void {
   const queue = queueOf(state, slot);
-  if (queue.config.concurrency !== undefined && queue.config.concurrency !== null) queue.permitFreed();
+  if (queue.config.concurrency === undefined || queue.config.concurrency === null) return;
+  state.core.wasm.permitReturn(queue.address, slot); // first, or what is told here would find it taken
+  queue.permitFreed();
 }
 
 function completed(state: EngineState, slot: Slot, thread: number): void {
@@ -334,12 +336,16 @@ export function releaseRun(state: EngineState, slot: Slot, unused = false): void
 /** It was claimed, and nobody has begun with it: as if it had not been. */
 function giveBack(state: EngineState, slot: Slot): void {
   const { core } = state;
-  if (state.breakers.isUsed) state.breakers.over(state, slot, 'neutral', undefined);
+  if (state.breakers.isUsed)
+    state.breakers.over(state, slot, 'neutral', state.owners[core.wasm.jobOwner(slot)]?.breaker);
   endAging(state, slot);
   afterRun(state, slot);
   if (isGrouped(state, slot)) groupUnused(state, slot);
-  if (core.wasm.jobReady(slot, 1) === 0) toReady(state, slot, true);
-  else beginAging(state, slot);
+  if (core.wasm.jobReady(slot, 1) !== 0) beginAging(state, slot);
+  else {
+    if (isGrouped(state, slot)) groupLeft(state, slot); // memory is full: it comes later, and stands nowhere until then
+    toReady(state, slot, true);
+  }
   tell(state, slot, 'waiting', () => ({ prev: 'active' }));
   announce(state, queueOf(state, slot), 1);
 }

@@ -52,6 +52,7 @@ export class Breaker {
   }
 
   configure(settings: BreakerSettings): void {
+    if (settings.timeout !== this.settings.timeout) this.#timeoutMs = settings.timeout;
     this.settings = settings;
     this.#state.core.setField(this.address, L.BR_CELLS, settings.halfOpenMax);
     this.#state.core.wasm.breakerLimit(this.address, settings.threshold);
@@ -115,7 +116,10 @@ export class Breaker {
   look(): void {
     const { core } = this.#state;
     const now = core.field(this.address, L.BR_WORD) & L.BR_STATE_MASK;
-    if (this.#raw === L.BREAKER_CLOSED && now === L.BREAKER_OPEN) this.#trip(this.#timeoutMs);
+    if (this.#raw !== L.BREAKER_CLOSED || now !== L.BREAKER_OPEN) return;
+    this.#trip(this.#timeoutMs);
+    // Who was woken since that thread opened it has found it open: workers without it must hear of those jobs.
+    this.#wake(L.THREADS_MAX);
   }
 
   /** The share of failures among the outcomes of the window, with this one; undefined while they are too few to say. */
@@ -164,6 +168,7 @@ export class Breaker {
 
   /** Closes it; what was counted in a row begins anew. The next opening lasts as long as one would have that came now. */
   close(): void {
+    this.look();
     const wasClosed = this.#raw === L.BREAKER_CLOSED;
     if (wasClosed) {
       this.#state.core.wasm.breakerSet(this.address, this.period, L.BREAKER_CLOSED);

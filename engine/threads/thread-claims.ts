@@ -156,6 +156,7 @@ export class ThreadClaims implements ClaimSource {
       if (code < L.CLAIM_CODES) break;
       const job = this.#begin(code);
       if (batch.groupAffinity && jobs.length !== 0 && job.opts.group?.id !== group) {
+        if (this.#notesStarts) this.#view.starts?.ofThread(this.#options.thread, job.ticket, 0, 0); // nobody begins with it
         this.#end(job.ticket, L.OUTCOME_RELEASED, 0, UNUSED);
         break;
       }
@@ -225,9 +226,13 @@ export class ThreadClaims implements ClaimSource {
     this.#emptyTurns = 0;
     this.#delivered = true;
     const opts = payloads.opts(core.field(slot, L.S_PAYLOAD));
-    const flags = Atomics.load(core.u32, (this.#options.queueAddress + L.Q_FLAGS) >>> 2);
-    if ((flags & L.QUEUE_NOTE_START) !== 0) this.#noteStart(slot, run);
+    if (this.#notesStarts) this.#noteStart(slot, run);
     return claimedJob(core, payloads, this.#options.queue, slot, opts, run);
+  }
+
+  get #notesStarts(): boolean {
+    const flags = Atomics.load(this.#view.core.u32, (this.#options.queueAddress + L.Q_FLAGS) >>> 2);
+    return (flags & L.QUEUE_NOTE_START) !== 0;
   }
 
   #noteStart(slot: Slot, run: number): void {
@@ -286,8 +291,10 @@ export class ThreadClaims implements ClaimSource {
     this.#emptyTurns = 0;
     this.#patience = performance.now() - this.#parkedAt < SHORT_SLEEP_MS ? EMPTY_TURNS : 0;
     if (this.#credit > 0) this.#run();
-    // Woken for a job that this thread may not take any more: somebody else must.
-    else if (wasm.heapMayHave(this.#options.queueAddress) !== 0) wasm.wakeQueue(this.#options.queueAddress, 1);
+    // Woken for a job that this thread may not take any more: somebody else must. All are told: one alone could be waiting for a batch.
+    else if (wasm.heapMayHave(this.#options.queueAddress) !== 0) {
+      wasm.wakeQueue(this.#options.queueAddress, L.THREADS_MAX);
+    }
   };
 
   /** Ends the wait, if there is one. */

@@ -479,7 +479,7 @@ export class ThreadServer {
       queue.permitFreed();
       closeBatches(state, queue, member);
       if (queue.batchers.size !== 0) void recount(state, queue);
-      if (wasm.heapMayHave(member.queue) !== 0) wasm.wakeQueue(member.queue, 1);
+      if (wasm.heapMayHave(member.queue) !== 0) announce(state, queue, 1); // what it was woken for, or held
     }
   }
 }

@@ -106,6 +106,17 @@ export const breaker: Suite = (harness) => {
     expect(hand.rest().length).toBe(5);
   });
 
+  test('the last Worker of a key says how long it stays open', async () => {
+    await kit.worker(() => 'done', { circuitBreaker: { threshold: 1, timeout: 60_000 } }, 'other');
+    const { service } = await serviced({ key: 'other', threshold: 1, timeout: 100 });
+    await addMany(2);
+    await kit.settle();
+    expect(await kit.queue().getCircuitBreaker('other')).toMatchObject({ state: 'open', retryAfterMs: 100 });
+    service.isUp = true;
+    await kit.pass(100);
+    expect(await state('other')).toBe('closed');
+  });
+
   test('what began before it opened does not count', async () => {
     const hand = await kit.hand({ concurrency: 10, circuitBreaker: { threshold: 2, timeout: 100 } });
     await addMany(6);

@@ -162,4 +162,62 @@ describe('events', () => {
     await hands.started[1]!.fail();
     expect(await queue.getJobCounts()).toMatchObject({ waiting: 1, active: 2, completed: 1, failed: 1 });
   });
+
+  test('two changes of its settings at a time: claims are kept out until both are made', async () => {
+    const queue = b.queue();
+    const hands = b.hands({ concurrency: 2 });
+    await turn();
+    const { core } = b.engine.state;
+    const { wasm } = core;
+    const epochs: number[] = [];
+    let over = 0; // of the changes, as many find that the claims before them are over
+    const epochPassed = (epoch: number): number => {
+      if (!epochs.includes(epoch)) epochs.push(epoch);
+      return epochs.indexOf(epoch) < over ? 1 : 0;
+    };
+    core.wasm = { ...wasm, epochPassed };
+    const first = queue.setConcurrency(1);
+    const second = queue.setRateLimit({ max: 9, duration: 1000 });
+    await turn();
+    expect(epochs.length).toBe(2);
+    over = 1;
+    await first;
+    await queue.add('a', 1);
+    await turn();
+    expect(hands.started.length).toBe(0);
+    over = 2;
+    await second;
+    await turn();
+    expect(hands.started.length).toBe(1);
+    core.wasm = wasm;
+  });
+
+  test('a limit that was lowered holds, and no lower one, when the runs of the higher one have failed', async () => {
+    const queue = b.queue();
+    await queue.setConcurrency(3);
+    const hands = b.hands({ concurrency: 5 });
+    await queue.addBulk(Array.from({ length: 5 }, (_, i) => ({ name: 'a', data: i })));
+    await turn();
+    await queue.setConcurrency(1);
+    for (const run of hands.started.slice(0, 3)) await run.fail();
+    expect(hands.started.length).toBe(4);
+    await hands.started[3]!.fail();
+    expect(hands.started.length).toBe(5);
+  });
+
+  test('obliterated under running jobs, the queue has none of its limits any more', async () => {
+    const queue = b.queue();
+    await queue.configure({ concurrency: 2, rateLimit: { max: 2, duration: 1e6 } });
+    const hands = b.hands({ concurrency: 5 });
+    await queue.addBulk(Array.from({ length: 2 }, (_, i) => ({ name: 'a', data: i })));
+    await turn();
+    await queue.setConcurrency(1);
+    await queue.obliterate({ force: true });
+    await queue.addBulk(Array.from({ length: 3 }, (_, i) => ({ name: 'b', data: i })));
+    await turn();
+    expect(hands.started.map(({ job }) => job.name)).toEqual(['a', 'a', 'b', 'b', 'b']);
+    await queue.setConcurrency(4);
+    for (const run of hands.started) await run.complete();
+    expect(await queue.getJobCounts()).toMatchObject({ waiting: 0, active: 0, completed: 3 });
+  });
 });

@@ -253,6 +253,46 @@ export const groups: Suite = (harness) => {
       expect(await kit.order()).toEqual(['one', 'old']);
     });
 
+    test('taken away it leaves the ttl of what waits', async () => {
+      const queue = kit.queue();
+      await queue.configure({ aging: { every: 100, max: 5 } });
+      const young = await queue.add('a', 1, { ttl: 2500 });
+      const old = await queue.add('a', 2, { ttl: 2600 });
+      await kit.pass(50);
+      await queue.configure({ aging: null });
+      await kit.pass(2450);
+      expect(await young.getState()).toBe('failed');
+      expect(await old.getState()).toBe('waiting');
+      await kit.pass(100);
+      expect(await old.getState()).toBe('failed');
+    });
+
+    test('goes on beside a ttl that stands still while the queue is paused', async () => {
+      const queue = kit.queue();
+      await queue.configure({ aging: { every: 1000, max: 5 } });
+      await queue.pause();
+      const job = await queue.add('a', 'old', { ttl: 1500, expireWhilePaused: false });
+      await kit.pass(3000);
+      await queue.add('a', 'two', { priority: 2 });
+      await queue.resume();
+      await kit.pass(1000);
+      await queue.add('a', 'late', { priority: 4 });
+      expect(await job.getState()).toBe('waiting');
+      expect(await kit.order()).toEqual(['old', 'late', 'two']);
+    });
+
+    test('begins anew with another priority, also when it had come to its end', async () => {
+      const queue = kit.queue();
+      await queue.configure({ aging: { every: 100, max: 2 } });
+      const job = await queue.add('a', 'old');
+      await kit.pass(500);
+      await queue.changePriority(job, 1);
+      await queue.add('a', 'two', { priority: 2 });
+      await kit.pass(200);
+      await queue.add('a', 'three', { priority: 3 });
+      expect(await kit.order()).toEqual(['two', 'old', 'three']);
+    });
+
     test('raises a group by its first job', async () => {
       const queue = kit.queue();
       await queue.configure({ aging: { every: 100, max: 5 } });
