@@ -7,6 +7,7 @@
  * leaves its index in it, and the cell is freed when that thread is reaped. So no more than `cells` probes ever run, and none is lost.
  */
 import {
+  B_LENGTH,
   BR_CELLS,
   BR_FAILURES_SHIFT,
   BR_FIRST,
@@ -104,7 +105,7 @@ export function probeReturn(breaker: u32, slot: u32): bool {
 
 /** Frees what a dead thread still holds, its jobs having been reaped. Engine thread only. */
 export function probesReap(breaker: u32, thread: u32): void {
-  const cells = load<u32>(breaker, BR_CELLS);
+  const cells = (load<u32>(breaker + B_LENGTH) - BR_FIRST) >> 3; // all there are: fewer may be in use now
   for (let cell: u32 = 0; cell < cells; cell++) {
     const at = breaker + BR_FIRST + (cell << 3);
     if (atomic.load<u64>(at) == thread) atomic.store<u64>(at, 0);
