@@ -299,6 +299,11 @@ export function obliterate(state: EngineState, queue: QueueEntry, force: boolean
   core.wasm.heapClear(queue.address);
   dropKeys(state, queue);
   if (active === 0) core.wasm.limitsClear(queue.address);
+  else {
+    // Runs that go on hold places of theirs: these stay, but hold nobody back.
+    core.wasm.permitsConfigure(queue.address, L.NO_LIMIT);
+    core.wasm.rateConfigure(queue.address, 0, 0);
+  }
   queue.config = {};
   state.journal?.queueChanged(queue);
   tellQueue(state, queue.name, 'obliterated');
