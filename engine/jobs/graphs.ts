@@ -16,6 +16,7 @@ import {
   resolveId,
   startAll,
 } from './admission.js';
+import { resolveKeys } from './deduplication.js';
 import { deferEnds } from './endings.js';
 import { judgePlans, planItem, planReferences } from './plans.js';
 
@@ -46,6 +47,7 @@ export function admitGraph(state: EngineState, items: readonly GraphItem[]): Add
   for (const { queue, entries: own, byId } of parts.values())
     for (const entry of own)
       if (entry.error === undefined && entry.opts?.jobId !== undefined) resolveId(state, queue, entry, byId);
+  for (const { queue, entries: own } of parts.values()) resolveKeys(state, queue, own);
   plan(state, parts, items, entries);
   refuseIfAny(state, entries);
   return deferEnds(() => admitPlanned(state, partOf, items, entries));
@@ -64,7 +66,7 @@ function plan(
     if (needs.length === 0 || entry.error !== undefined) continue;
     if (entry.twin !== undefined) {
       entry.error = new ValidationError(
-        `The nodes ${JSON.stringify(entry.twin.node?.key)} and ${JSON.stringify(entry.node?.key)} have one jobId, and the second one waits for others: let the first one wait for them.`,
+        `The nodes ${JSON.stringify(entry.twin.node?.key)} and ${JSON.stringify(entry.node?.key)} have one ${entry.key === undefined ? 'jobId' : 'deduplication key'}, and the second one waits for others: let the first one wait for them.`,
         { path: 'opts.jobId' },
       );
       continue;
