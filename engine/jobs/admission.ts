@@ -12,7 +12,7 @@ import type { EngineState } from '../state.js';
 import { announce, flagsOf, idOf, tell } from '../state.js';
 import { toBlocked, toDelayed, toReadyOnceDurable, toReadyQuietly } from '../upkeep/postponed.js';
 import { removeHeld } from './control.js';
-import { holdKey, meetKey, resolveKeys } from './deduplication.js';
+import { changeKey, holdKey, meetKey, resolveKeys } from './deduplication.js';
 import { applyPolicy, connect, dropDependencies, firstFailed, settleDependents } from './dependencies.js';
 import { deferEnds, discard, hashOf } from './endings.js';
 import { GROUPED, HAS_DEPENDENCIES, OWN_RETENTION, policyFlags } from './flags.js';
@@ -299,6 +299,7 @@ function replace(state: EngineState, slot: Slot, entry: Entry, now: number): boo
   if (core.state(slot) === L.STATE_WAITING && !withdraw(state, slot)) return false;
   leaveSuspects(state, slot);
   dropDependencies(state, slot);
+  if (entry.key === undefined) changeKey(state, slot, entry.opts?.deduplication, now);
   core.wasm.jobReplacePayload(slot, entry.block);
   const opts = entry.opts;
   core.setField(slot, L.S_PRIORITY, (opts?.priority ?? 0) >>> 0);
@@ -408,9 +409,8 @@ export function startAll(state: EngineState, queue: QueueEntry, entries: readonl
       restart(state, queue, entry, now);
       continue;
     }
-    if (entry.displaces !== undefined) displace(state, entry.displaces);
     holdKey(state, queue, entry, now);
-    const { slot, opts } = entry;
+    const { slot, opts, displaces } = entry;
     const priority = opts?.priority ?? 0;
     if (quiet !== undefined && quiet !== priority) {
       core.wasm.queueMark(queue.address, quiet);
@@ -423,6 +423,7 @@ export function startAll(state: EngineState, queue: QueueEntry, entries: readonl
       quiet = priority;
       ready++;
     } else if (start(state, slot, opts, now)) ready++;
+    if (displaces !== undefined) displace(state, displaces); // now, since the new one may depend on it
   }
   if (quiet !== undefined) core.wasm.queueMark(queue.address, quiet);
   if (ready !== 0) announce(state, queue, ready);

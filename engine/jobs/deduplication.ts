@@ -165,6 +165,24 @@ export function holdKey(state: EngineState, queue: QueueEntry, entry: Entry, now
   });
 }
 
+/** A job is being given other options: its key is free, and it holds the one that they name, unless another job does. */
+export function changeKey(state: EngineState, slot: Slot, wanted: DeduplicationOptions | undefined, now: number): void {
+  const held = keyHeldBy(state, slot);
+  if (held?.id === wanted?.id) return;
+  const queue = queueOf(state, slot);
+  if (held !== undefined) state.entries.delete(ROOM, nameOf(queue.name, held.id));
+  if (wanted === undefined) return;
+  const other = find(state, queue.name, wanted.id);
+  if (other !== undefined && (other.until !== 0 || slotOf(state, other) !== 0)) return;
+  const until = wanted.ttl === undefined ? 0 : now + wanted.ttl;
+  put(state, queue.name, wanted.id, {
+    queue: queue.name,
+    job: idOf(state, slot),
+    number: state.core.number(slot),
+    until,
+  });
+}
+
 /** An item has met a key that is held: before its block is freed. */
 export function meetKey(state: EngineState, queue: QueueEntry, entry: Entry, now: number): void {
   const id = entry.key as string;

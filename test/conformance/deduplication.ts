@@ -235,6 +235,34 @@ export const deduplication: Suite = (harness) => {
     });
   });
 
+  test('a job that is replaced by its jobId lets go of its key, and takes the one that it is given unless that is held', async () => {
+    const recorder = await kit.recorder();
+    const replaceBy = (key: object) => queue().add('a', 2, { jobId: 'x', onDuplicate: 'replace', ...key });
+    const holders = async () => [await queue().getDeduplicationJobId('k'), await queue().getDeduplicationJobId('m')];
+    await add(1, {}, { jobId: 'x' });
+    await replaceBy({ deduplication: { id: 'k' } });
+    expect(await holders()).toEqual(['x', null]);
+    await replaceBy({ deduplication: { id: 'm' } });
+    expect(await holders()).toEqual([null, 'x']);
+    const other = await add(3);
+    await replaceBy({ deduplication: { id: 'k' } });
+    expect(await holders()).toEqual([other.id, null]);
+    await replaceBy({});
+    expect(await holders()).toEqual([other.id, null]);
+    await kit.settle();
+    expect(recorder.count('replaced')).toBe(4);
+  });
+
+  test('a job that takes the place of the one it depends on has lost its dependency, once', async () => {
+    const recorder = await kit.recorder();
+    const old = await add(1, { replace: true }, { delay: 1000, jobId: 'old' });
+    const job = await add(2, { replace: true }, { delay: 1000, jobId: 'new', dependsOn: [old] });
+    await kit.settle();
+    expect(recorder.of(job)).toEqual(['added', 'blocked', 'failed']);
+    expect(await states(old, job)).toEqual(['unknown', 'failed']);
+    expect(await queue().getDeduplicationJobId('k')).toBeNull();
+  });
+
   describe('many in one call', () => {
     test('items of one key are one job', async () => {
       const jobs = await queue().addBulk([
