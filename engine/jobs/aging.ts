@@ -8,6 +8,7 @@ import { L, type Slot } from '../core/index.js';
 import type { QueueEntry } from '../queues.js';
 import { announce, type EngineState, queueOf } from '../state.js';
 import { groupMoved, isGrouped } from './groups.js';
+import { isExpiryHeld } from './paused.js';
 
 /** A job has begun to wait. */
 export function beginAging(state: EngineState, slot: Slot): void {
@@ -20,9 +21,10 @@ type Aging = NonNullable<QueueEntry['config']['aging']>;
 
 function setNext(state: EngineState, slot: Slot, { every, max }: Aging): void {
   const { core } = state;
-  const expiry = core.time(slot, L.S_EXPIRY) || Number.POSITIVE_INFINITY;
+  // One that stands still may have passed: it counts again, and its timer is set, when the pause ends.
+  const expiry = isExpiryHeld(state, slot) ? 0 : core.time(slot, L.S_EXPIRY);
   const step = core.aged(slot) < max ? state.clock.now() + every : Number.POSITIVE_INFINITY;
-  const due = Math.min(expiry, step);
+  const due = Math.min(expiry || Number.POSITIVE_INFINITY, step);
   // Without memory for a timer it does not age.
   core.wasm.jobTimer(slot, due === Number.POSITIVE_INFINITY ? 0 : due);
   state.alarm.arm();

@@ -2,6 +2,7 @@
 import { L, type Slot } from '../core/index.js';
 import type { QueueEntry } from '../queues.js';
 import { type EngineState, flagsOf, queueOf } from '../state.js';
+import { beginAging } from './aging.js';
 
 const ROOM = 'paused';
 
@@ -45,5 +46,6 @@ function addPause(state: EngineState, slot: Slot, since: number): void {
   core.setTime(slot, L.S_EXPIRY, next);
   const due = core.state(slot) === L.STATE_DELAYED ? core.time(slot, L.S_DUE) : next;
   core.wasm.jobTimer(slot, Math.min(due, next));
+  if (core.state(slot) === L.STATE_WAITING) beginAging(state, slot);
   state.journal?.touch(slot, 0);
 }
