@@ -1,5 +1,5 @@
 /** Deduplication keys, and what a queue says about ids; section 7 of the semantics. */
-import { ValidationError } from 'flashq';
+import { JobRemovedError, ValidationError } from 'flashq';
 import { describe, expect, test } from 'vitest';
 import { errorOf, kitOf, type Suite, states, watch } from './kit.js';
 
@@ -142,6 +142,13 @@ export const deduplication: Suite = (harness) => {
       await kit.settle();
       expect(recorder.last('deduplicated')).toMatchObject({ jobId: a.id });
       expect(await queue().count()).toBe(0);
+    });
+
+    test('addAndWait of one whose record is gone: it was removed, whatever its id', async () => {
+      const forgotten = { removeOnComplete: { age: 10 }, idempotencyTtl: 0, deduplication: { id: 'k', ttl: 60_000 } };
+      await kit.completed(queue(), 1, { jobId: 'mine', ...forgotten });
+      await kit.pass(11);
+      expect(await errorOf(queue().addAndWait('a', 2, forgotten))).toBeInstanceOf(JobRemovedError);
     });
   });
 
