@@ -29,6 +29,8 @@ export interface Entry {
   /** The job of the same id that was there; with `replace` it is given the new payload. */
   existing?: Slot;
   replace?: boolean;
+  /** The finished job that it runs again, as a new one. */
+  reruns?: Slot;
   /** The earlier item of this call with the same id. */
   twin?: Entry;
   plan?: Plan;
@@ -217,7 +219,7 @@ function admitPlanned(state: EngineState, queue: QueueEntry, entries: Entry[], a
   if (atomic) refuseIfAny(state, entries);
   for (const entry of entries) if (entry.error !== undefined) undo(state, entry);
   startAll(state, queue, entries, now);
-  return entries.map((entry) => answer(state, entry, now));
+  return answerAll(state, entries, now);
 }
 
 export function isNew(entry: Entry): boolean {
@@ -278,7 +280,10 @@ export function resolveId(state: EngineState, queue: QueueEntry, entry: Entry, b
       entry.existing = slot;
       return;
     case 'rerun':
-      if (finished) return; // made anew; the old record goes when this one starts
+      if (finished) {
+        entry.reruns = slot; // made anew; the old record goes when this one is made
+        return;
+      }
       entry.existing = slot;
       return;
     default:
@@ -410,7 +415,7 @@ export function startAll(state: EngineState, queue: QueueEntry, entries: readonl
       continue;
     }
     holdKey(state, queue, entry, now);
-    const { slot, opts, displaces } = entry;
+    const { slot, opts } = entry;
     const priority = opts?.priority ?? 0;
     if (quiet !== undefined && quiet !== priority) {
       core.wasm.queueMark(queue.address, quiet);
@@ -423,15 +428,15 @@ export function startAll(state: EngineState, queue: QueueEntry, entries: readonl
       quiet = priority;
       ready++;
     } else if (start(state, slot, opts, now)) ready++;
-    if (displaces !== undefined) displace(state, displaces); // now, since the new one may depend on it
   }
   if (quiet !== undefined) core.wasm.queueMark(queue.address, quiet);
   if (ready !== 0) announce(state, queue, ready);
 }
 
-/** A delayed job goes, since the same call adds what takes its place. */
-function displace(state: EngineState, slot: Slot): void {
-  if (state.core.state(slot) === L.STATE_DELAYED) removeHeld(state, slot, 'delayed');
+/** A delayed job goes, since the same call adds what takes its place; last of all, since others of the call may name it. */
+function displace(state: EngineState, { displaces, error }: Entry): void {
+  if (displaces === undefined || error !== undefined) return;
+  if (state.core.state(displaces) === L.STATE_DELAYED) removeHeld(state, displaces, 'delayed');
 }
 
 function canBeQuiet(state: EngineState, slot: Slot, opts: JobOptions | undefined): boolean {
@@ -523,7 +528,13 @@ function tellAdded(state: EngineState, slot: Slot, event: 'waiting' | 'delayed' 
 
 // ---- answers ---------------------------------------------------------------------------------------------------------------
 
-export function answer(state: EngineState, entry: Entry, now: number): AddAnswer {
+export function answerAll(state: EngineState, entries: readonly Entry[], now: number): AddAnswer[] {
+  const answers = entries.map((entry) => answer(state, entry, now));
+  for (const entry of entries) displace(state, entry);
+  return answers;
+}
+
+function answer(state: EngineState, entry: Entry, now: number): AddAnswer {
   const { error, twin, opts } = entry;
   if (error !== undefined) return { id: opts?.jobId ?? '', deduplicated: false, timestamp: now, error };
   if (entry.gone !== undefined) {

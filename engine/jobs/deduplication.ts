@@ -92,6 +92,8 @@ export function sweepKeys(state: EngineState): void {
 /** Which items are no new jobs, since the key they name is held: by a job that is there, or by another item of the call. */
 export function resolveKeys(state: EngineState, queue: QueueEntry, entries: readonly Entry[]): void {
   const byKey = new Map<string, Entry>();
+  const rerunBy = new Map<Slot, Entry>();
+  for (const entry of entries) if (entry.reruns !== undefined) rerunBy.set(entry.reruns, entry);
   for (const entry of entries) {
     const wanted = entry.opts?.deduplication;
     if (wanted === undefined || entry.error !== undefined) continue;
@@ -99,6 +101,12 @@ export function resolveKeys(state: EngineState, queue: QueueEntry, entries: read
     const earlier = byKey.get(wanted.id);
     if (earlier === undefined || earlier.existing !== undefined || earlier.gone !== undefined) {
       meet(state, queue, entry, wanted);
+      const again = entry.existing === undefined ? undefined : rerunBy.get(entry.existing);
+      if (again !== undefined && again !== entry) {
+        delete entry.existing; // that record goes
+        entry.twin = again;
+        continue;
+      }
       byKey.set(wanted.id, entry);
     } else if (wanted.replace === true && isReplaceable(earlier) && entry.opts?.jobId === undefined) {
       giveWay(earlier, entry, entries);

@@ -5,7 +5,7 @@ import type { JobOptions } from '../../client/options.js';
 import type { QueueEntry } from '../queues.js';
 import type { EngineState } from '../state.js';
 import {
-  answer,
+  answerAll,
   create,
   type Entry,
   encode,
@@ -92,5 +92,5 @@ function admitPlanned(
   for (const entry of entries) link(state, entry);
   refuseIfAny(state, entries);
   for (const part of new Set(items.map(partOf))) startAll(state, part.queue, part.entries, now);
-  return entries.map((entry) => answer(state, entry, now));
+  return answerAll(state, entries, now);
 }

@@ -292,6 +292,29 @@ export const deduplication: Suite = (harness) => {
       }
     });
 
+    test('one that is given the job that a later one takes the place of, and one that is given what a later one runs again', async () => {
+      const old = await add(1, {}, { delay: 100, jobId: 'old' });
+      const opts = { deduplication: { id: 'k' } };
+      const displaced = await queue().addBulk([
+        { name: 'a', data: 2, opts },
+        { name: 'a', data: 3, opts: { delay: 100, jobId: 'new', deduplication: { id: 'k', replace: true } } },
+      ]);
+      expect(displaced.map(({ id, data }) => [id, data])).toEqual([
+        ['old', 1],
+        ['new', 3],
+      ]);
+      expect(await old.getState()).toBe('unknown');
+      await kit.completed(queue(), 1, { jobId: 'x', deduplication: { id: 'm', ttl: 60_000 } });
+      const rerun = await queue().addBulk([
+        { name: 'a', data: 4, opts: { deduplication: { id: 'm', ttl: 60_000 } } },
+        { name: 'a', data: 5, opts: { jobId: 'x', onDuplicate: 'rerun' } },
+      ]);
+      expect(rerun.map(({ id, data, deduplicated }) => [id, data, deduplicated])).toEqual([
+        ['x', 5, true],
+        ['x', 5, false],
+      ]);
+    });
+
     test('an atomic call that is refused leaves no key', async () => {
       const items = [
         { name: 'a', data: 1, opts: { deduplication: { id: 'k' } } },
