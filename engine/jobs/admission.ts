@@ -404,8 +404,8 @@ export function startAll(state: EngineState, queue: QueueEntry, entries: readonl
   for (const entry of entries) {
     if (entry.error !== undefined) continue;
     if (entry.twin !== undefined) {
-      const { existing, slot, error } = entry.twin;
-      if (error === undefined) compare(state, existing ?? slot, entry);
+      const { existing, slot, error, gone } = entry.twin;
+      if (error === undefined && gone === undefined) compare(state, existing ?? slot, entry);
       continue;
     }
     if (entry.key !== undefined) meetKey(state, queue, entry, now);
@@ -537,9 +537,10 @@ export function answerAll(state: EngineState, entries: readonly Entry[], now: nu
 function answer(state: EngineState, entry: Entry, now: number): AddAnswer {
   const { error, twin, opts } = entry;
   if (error !== undefined) return { id: opts?.jobId ?? '', deduplicated: false, timestamp: now, error };
-  if (entry.gone !== undefined) {
+  const gone = entry.gone ?? twin?.gone;
+  if (gone !== undefined) {
     state.core.wasm.blockFree(entry.block);
-    return { id: entry.gone, deduplicated: true, timestamp: now };
+    return { id: gone, deduplicated: true, timestamp: now };
   }
   if (twin !== undefined) {
     state.core.wasm.blockFree(entry.block);

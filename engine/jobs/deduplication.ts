@@ -116,6 +116,15 @@ export function resolveKeys(state: EngineState, queue: QueueEntry, entries: read
       entry.key = wanted.id;
     }
   }
+  for (const entry of entries) nameTwin(entry);
+}
+
+/** The item of the same id may have turned out to be another one by its key. */
+function nameTwin(entry: Entry): void {
+  while (entry.twin?.twin !== undefined) {
+    entry.key ??= entry.twin.key;
+    entry.twin = entry.twin.twin;
+  }
 }
 
 function isReplaceable({ opts }: Entry): boolean {

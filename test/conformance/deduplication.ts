@@ -315,6 +315,28 @@ export const deduplication: Suite = (harness) => {
       ]);
     });
 
+    test('one of the same id as one that the key has given another job gets that job', async () => {
+      const opts = { jobId: 'x', deduplication: { id: 'k', ttl: 60_000 } };
+      const items = [
+        { name: 'a', data: 1, opts: { ...opts, jobId: undefined, removeOnComplete: { age: 10 } } },
+        { name: 'a', data: 2, opts },
+        { name: 'a', data: 3, opts: { jobId: 'x' } },
+      ];
+      const jobs = await queue().addBulk(items);
+      const answers = (all: typeof jobs) => all.map(({ id, deduplicated }) => [id === jobs[0]?.id, deduplicated]);
+      expect(answers(jobs)).toEqual([
+        [true, false],
+        [true, true],
+        [true, true],
+      ]);
+      expect(jobs.map(({ data }) => data)).toEqual([1, 1, 1]);
+      expect(await queue().count()).toBe(1);
+      await kit.worker(() => 1);
+      await kit.pass(1000);
+      const again = await queue().addBulk(items); // there is no record of it any more
+      expect(answers(again)).toEqual(Array.from({ length: 3 }, () => [true, true]));
+    });
+
     test('an atomic call that is refused leaves no key', async () => {
       const items = [
         { name: 'a', data: 1, opts: { deduplication: { id: 'k' } } },
