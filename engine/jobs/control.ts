@@ -295,7 +295,7 @@ export function obliterate(state: EngineState, queue: QueueEntry, force: boolean
   const { STATE_COMPLETED, STATE_FAILED, STATE_CANCELLED, STATE_REMEMBERED, STATE_LINGERING } = L;
   removeAll(state, queue, [STATE_COMPLETED, STATE_FAILED, STATE_CANCELLED, STATE_REMEMBERED, STATE_LINGERING]);
   for (let slot = core.listHead(queue.address, L.STATE_WAITING); slot !== 0; slot = core.field(slot, L.S_NEXT))
-    discardRun(state, slot);
+    if ((flagsOf(state, slot) & DISCARDED) === 0) discardRun(state, slot);
   core.wasm.heapClear(queue.address);
   dropKeys(state, queue);
   if (active === 0) core.wasm.limitsClear(queue.address);
