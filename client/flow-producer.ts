@@ -75,7 +75,8 @@ const NODE_NAMES: KnownNames = {
  * Adds jobs that depend on each other, of any queues, all in one step: either every one of them is there, or none is. Closing it closes
  * nothing else.
  *
- * A `jobId` that is there already stands for that job, which keeps the dependencies that it has. Jobs without one get generated ids.
+ * A `jobId` that is there already stands for that job, which keeps the dependencies that it has; so does a deduplication key that is held.
+ * Jobs without a `jobId` get generated ids.
  *
  * @example
  * const flows = new FlowProducer();

@@ -409,7 +409,8 @@ export class QueueControl<Data = any, Result = any, Name extends string = string
    * One job now, as a tick would make it, whether the cron is paused, over, or overlapping. It is no tick: it has a generated id and counts
    * neither for `limit` nor for `runs`. While it runs, the next tick overlaps.
    *
-   * @throws ValidationError when there is no such cron.
+   * @throws ValidationError when there is no such cron; JobRemovedError when its jobs have a `deduplication` key that is held, by its `ttl`,
+   *   for a job of which there is no record any more.
    */
   async triggerCron(name: string): Promise<Job> {
     const wanted = checkCronName(name);

@@ -12,7 +12,7 @@ import type { EngineState } from '../state.js';
 import { announce, flagsOf, idOf, tell } from '../state.js';
 import { toBlocked, toDelayed, toReadyOnceDurable, toReadyQuietly } from '../upkeep/postponed.js';
 import { removeHeld } from './control.js';
-import { holdKey, meetKey, resolveKeys } from './deduplication.js';
+import { changeKey, holdKey, meetKey, resolveKeys } from './deduplication.js';
 import { applyPolicy, connect, dropDependencies, firstFailed, settleDependents } from './dependencies.js';
 import { deferEnds, discard, hashOf } from './endings.js';
 import { GROUPED, HAS_DEPENDENCIES, OWN_RETENTION, policyFlags } from './flags.js';
@@ -29,6 +29,8 @@ export interface Entry {
   /** The job of the same id that was there; with `replace` it is given the new payload. */
   existing?: Slot;
   replace?: boolean;
+  /** The finished job that it runs again, as a new one. */
+  reruns?: Slot;
   /** The earlier item of this call with the same id. */
   twin?: Entry;
   plan?: Plan;
@@ -217,7 +219,7 @@ function admitPlanned(state: EngineState, queue: QueueEntry, entries: Entry[], a
   if (atomic) refuseIfAny(state, entries);
   for (const entry of entries) if (entry.error !== undefined) undo(state, entry);
   startAll(state, queue, entries, now);
-  return entries.map((entry) => answer(state, entry, now));
+  return answerAll(state, entries, now);
 }
 
 export function isNew(entry: Entry): boolean {
@@ -278,7 +280,10 @@ export function resolveId(state: EngineState, queue: QueueEntry, entry: Entry, b
       entry.existing = slot;
       return;
     case 'rerun':
-      if (finished) return; // made anew; the old record goes when this one starts
+      if (finished) {
+        entry.reruns = slot; // made anew; the old record goes when this one is made
+        return;
+      }
       entry.existing = slot;
       return;
     default:
@@ -299,6 +304,7 @@ function replace(state: EngineState, slot: Slot, entry: Entry, now: number): boo
   if (core.state(slot) === L.STATE_WAITING && !withdraw(state, slot)) return false;
   leaveSuspects(state, slot);
   dropDependencies(state, slot);
+  if (entry.key === undefined) changeKey(state, slot, entry.opts?.deduplication, now);
   core.wasm.jobReplacePayload(slot, entry.block);
   const opts = entry.opts;
   core.setField(slot, L.S_PRIORITY, (opts?.priority ?? 0) >>> 0);
@@ -398,8 +404,8 @@ export function startAll(state: EngineState, queue: QueueEntry, entries: readonl
   for (const entry of entries) {
     if (entry.error !== undefined) continue;
     if (entry.twin !== undefined) {
-      const { existing, slot, error } = entry.twin;
-      if (error === undefined) compare(state, existing ?? slot, entry);
+      const { existing, slot, error, gone } = entry.twin;
+      if (error === undefined && gone === undefined) compare(state, existing ?? slot, entry);
       continue;
     }
     if (entry.key !== undefined) meetKey(state, queue, entry, now);
@@ -408,7 +414,6 @@ export function startAll(state: EngineState, queue: QueueEntry, entries: readonl
       restart(state, queue, entry, now);
       continue;
     }
-    if (entry.displaces !== undefined) displace(state, entry.displaces);
     holdKey(state, queue, entry, now);
     const { slot, opts } = entry;
     const priority = opts?.priority ?? 0;
@@ -428,9 +433,10 @@ export function startAll(state: EngineState, queue: QueueEntry, entries: readonl
   if (ready !== 0) announce(state, queue, ready);
 }
 
-/** A delayed job goes, since the same call adds what takes its place. */
-function displace(state: EngineState, slot: Slot): void {
-  if (state.core.state(slot) === L.STATE_DELAYED) removeHeld(state, slot, 'delayed');
+/** A delayed job goes, since the same call adds what takes its place; last of all, since others of the call may name it. */
+function displace(state: EngineState, { displaces, error }: Entry): void {
+  if (displaces === undefined || error !== undefined) return;
+  if (state.core.state(displaces) === L.STATE_DELAYED) removeHeld(state, displaces, 'delayed');
 }
 
 function canBeQuiet(state: EngineState, slot: Slot, opts: JobOptions | undefined): boolean {
@@ -522,12 +528,19 @@ function tellAdded(state: EngineState, slot: Slot, event: 'waiting' | 'delayed' 
 
 // ---- answers ---------------------------------------------------------------------------------------------------------------
 
-export function answer(state: EngineState, entry: Entry, now: number): AddAnswer {
+export function answerAll(state: EngineState, entries: readonly Entry[], now: number): AddAnswer[] {
+  const answers = entries.map((entry) => answer(state, entry, now));
+  for (const entry of entries) displace(state, entry);
+  return answers;
+}
+
+function answer(state: EngineState, entry: Entry, now: number): AddAnswer {
   const { error, twin, opts } = entry;
   if (error !== undefined) return { id: opts?.jobId ?? '', deduplicated: false, timestamp: now, error };
-  if (entry.gone !== undefined) {
+  const gone = entry.gone ?? twin?.gone;
+  if (gone !== undefined) {
     state.core.wasm.blockFree(entry.block);
-    return { id: entry.gone, deduplicated: true, timestamp: now };
+    return { id: gone, deduplicated: true, timestamp: now };
   }
   if (twin !== undefined) {
     state.core.wasm.blockFree(entry.block);

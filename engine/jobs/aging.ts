@@ -8,6 +8,7 @@ import { L, type Slot } from '../core/index.js';
 import type { QueueEntry } from '../queues.js';
 import { announce, type EngineState, queueOf } from '../state.js';
 import { groupMoved, isGrouped } from './groups.js';
+import { isExpiryHeld } from './paused.js';
 
 /** A job has begun to wait. */
 export function beginAging(state: EngineState, slot: Slot): void {
@@ -27,10 +28,9 @@ function setNext(state: EngineState, slot: Slot, { every, max }: Aging): void {
 /** Without memory for a timer it does not age. */
 function setTimer(state: EngineState, slot: Slot, step: number): void {
   const { core } = state;
-  const expiry = core.time(slot, L.S_EXPIRY);
-  // One that is over already is held by a pause: the end of that sets it anew.
-  const end = expiry > state.clock.now() ? expiry : Number.POSITIVE_INFINITY;
-  const due = Math.min(end, step);
+  // One that stands still may have passed: it counts again, and its timer is set, when the pause ends.
+  const expiry = isExpiryHeld(state, slot) ? 0 : core.time(slot, L.S_EXPIRY);
+  const due = Math.min(expiry || Number.POSITIVE_INFINITY, step);
   core.wasm.jobTimer(slot, due === Number.POSITIVE_INFINITY ? 0 : due);
   state.alarm.arm();
 }

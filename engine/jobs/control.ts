@@ -298,13 +298,15 @@ export function obliterate(state: EngineState, queue: QueueEntry, force: boolean
   const { STATE_COMPLETED, STATE_FAILED, STATE_CANCELLED, STATE_REMEMBERED, STATE_LINGERING } = L;
   removeAll(state, queue, [STATE_COMPLETED, STATE_FAILED, STATE_CANCELLED, STATE_REMEMBERED, STATE_LINGERING]);
   for (let slot = core.listHead(queue.address, L.STATE_WAITING); slot !== 0; slot = core.field(slot, L.S_NEXT))
-    discardRun(state, slot);
+    if ((flagsOf(state, slot) & DISCARDED) === 0) discardRun(state, slot);
   core.wasm.heapClear(queue.address);
   dropKeys(state, queue);
-  // What still runs holds cells: those stay.
   if (active === 0) core.wasm.limitsClear(queue.address);
-  core.wasm.permitsConfigure(queue.address, L.NO_LIMIT);
-  core.wasm.rateConfigure(queue.address, 0, 0);
+  else {
+    // Runs that go on hold places of theirs: these stay, but hold nobody back.
+    core.wasm.permitsConfigure(queue.address, L.NO_LIMIT);
+    core.wasm.rateConfigure(queue.address, 0, 0);
+  }
   queue.config = {};
   state.journal?.queueChanged(queue);
   tellQueue(state, queue.name, 'obliterated');
@@ -325,9 +327,9 @@ function discardRun(state: EngineState, slot: Slot): void {
 /** Claims that begin from now on find it paused. */
 export function setPaused(state: EngineState, queue: QueueEntry, paused: boolean): void {
   if (queue.paused === paused) return;
-  if (!paused) endPause(state, queue);
-  else notePause(state, queue);
   queue.paused = paused;
+  if (paused) notePause(state, queue);
+  else endPause(state, queue);
   if (paused) state.core.wasm.queueFlags(queue.address, L.QUEUE_PAUSED, 0);
   else if (queue.changes === 0) state.core.wasm.queueFlags(queue.address, 0, L.QUEUE_PAUSED); // or when those are done
   state.journal?.queueChanged(queue);

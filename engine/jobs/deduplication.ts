@@ -92,6 +92,8 @@ export function sweepKeys(state: EngineState): void {
 /** Which items are no new jobs, since the key they name is held: by a job that is there, or by another item of the call. */
 export function resolveKeys(state: EngineState, queue: QueueEntry, entries: readonly Entry[]): void {
   const byKey = new Map<string, Entry>();
+  const rerunBy = new Map<Slot, Entry>();
+  for (const entry of entries) if (entry.reruns !== undefined) rerunBy.set(entry.reruns, entry);
   for (const entry of entries) {
     const wanted = entry.opts?.deduplication;
     if (wanted === undefined || entry.error !== undefined) continue;
@@ -99,6 +101,12 @@ export function resolveKeys(state: EngineState, queue: QueueEntry, entries: read
     const earlier = byKey.get(wanted.id);
     if (earlier === undefined || earlier.existing !== undefined || earlier.gone !== undefined) {
       meet(state, queue, entry, wanted);
+      const again = entry.existing === undefined ? undefined : rerunBy.get(entry.existing);
+      if (again !== undefined && again !== entry) {
+        delete entry.existing; // that record goes
+        entry.twin = again;
+        continue;
+      }
       byKey.set(wanted.id, entry);
     } else if (wanted.replace === true && isReplaceable(earlier) && entry.opts?.jobId === undefined) {
       giveWay(earlier, entry, entries);
@@ -107,6 +115,15 @@ export function resolveKeys(state: EngineState, queue: QueueEntry, entries: read
       entry.twin = earlier;
       entry.key = wanted.id;
     }
+  }
+  for (const entry of entries) nameTwin(entry);
+}
+
+/** The item of the same id may have turned out to be another one by its key. */
+function nameTwin(entry: Entry): void {
+  while (entry.twin?.twin !== undefined) {
+    entry.key ??= entry.twin.key;
+    entry.twin = entry.twin.twin;
   }
 }
 
@@ -157,6 +174,24 @@ export function holdKey(state: EngineState, queue: QueueEntry, entry: Entry, now
   const wanted = opts?.deduplication;
   if (wanted === undefined) return;
   const until = entry.until ?? (wanted.ttl === undefined ? 0 : now + wanted.ttl);
+  put(state, queue.name, wanted.id, {
+    queue: queue.name,
+    job: idOf(state, slot),
+    number: state.core.number(slot),
+    until,
+  });
+}
+
+/** A job is being given other options: its key is free, and it holds the one that they name, unless another job does. */
+export function changeKey(state: EngineState, slot: Slot, wanted: DeduplicationOptions | undefined, now: number): void {
+  const held = keyHeldBy(state, slot);
+  if (held?.id === wanted?.id) return;
+  const queue = queueOf(state, slot);
+  if (held !== undefined) state.entries.delete(ROOM, nameOf(queue.name, held.id));
+  if (wanted === undefined) return;
+  const other = find(state, queue.name, wanted.id);
+  if (other !== undefined && (other.until !== 0 || slotOf(state, other) !== 0)) return;
+  const until = wanted.ttl === undefined ? 0 : now + wanted.ttl;
   put(state, queue.name, wanted.id, {
     queue: queue.name,
     job: idOf(state, slot),

@@ -265,7 +265,13 @@ export function awaitInRun(state: EngineState, queue: string, ref: JobRef, refs:
     open += core.field(edge, L.D_LINKED);
   }
   core.setField(slot, L.S_UNSETTLED, open);
-  setFlags(state, slot, HAS_DEPENDENCIES | policyFlags('run'), policyFlags('wait') | policyFlags('cancel'));
+  const hasOne = core.field(slot, L.S_DEPENDENCIES) !== 0; // of those whose records are gone there is nothing to read
+  setFlags(
+    state,
+    slot,
+    policyFlags('run') | (hasOne ? HAS_DEPENDENCIES : 0),
+    policyFlags('wait') | policyFlags('cancel'),
+  );
   state.journal?.line(slot);
   return open === 0;
 }

@@ -5,7 +5,7 @@ import type { JobOptions } from '../../client/options.js';
 import type { QueueEntry } from '../queues.js';
 import type { EngineState } from '../state.js';
 import {
-  answer,
+  answerAll,
   create,
   type Entry,
   encode,
@@ -16,6 +16,7 @@ import {
   resolveId,
   startAll,
 } from './admission.js';
+import { resolveKeys } from './deduplication.js';
 import { deferEnds } from './endings.js';
 import { judgePlans, planItem, planReferences } from './plans.js';
 
@@ -46,6 +47,7 @@ export function admitGraph(state: EngineState, items: readonly GraphItem[]): Add
   for (const { queue, entries: own, byId } of parts.values())
     for (const entry of own)
       if (entry.error === undefined && entry.opts?.jobId !== undefined) resolveId(state, queue, entry, byId);
+  for (const { queue, entries: own } of parts.values()) resolveKeys(state, queue, own);
   plan(state, parts, items, entries);
   refuseIfAny(state, entries);
   return deferEnds(() => admitPlanned(state, partOf, items, entries));
@@ -64,7 +66,7 @@ function plan(
     if (needs.length === 0 || entry.error !== undefined) continue;
     if (entry.twin !== undefined) {
       entry.error = new ValidationError(
-        `The nodes ${JSON.stringify(entry.twin.node?.key)} and ${JSON.stringify(entry.node?.key)} have one jobId, and the second one waits for others: let the first one wait for them.`,
+        `The nodes ${JSON.stringify(entry.twin.node?.key)} and ${JSON.stringify(entry.node?.key)} have one ${entry.key === undefined ? 'jobId' : 'deduplication key'}, and the second one waits for others: let the first one wait for them.`,
         { path: 'opts.jobId' },
       );
       continue;
@@ -90,5 +92,5 @@ function admitPlanned(
   for (const entry of entries) link(state, entry);
   refuseIfAny(state, entries);
   for (const part of new Set(items.map(partOf))) startAll(state, part.queue, part.entries, now);
-  return entries.map((entry) => answer(state, entry, now));
+  return answerAll(state, entries, now);
 }

@@ -3,10 +3,11 @@ import type { JobPage, JobQuery, JobSnapshot, JobState } from '../../client/conn
 import { ValidationError } from '../../client/errors.js';
 import { type Core, L, type Slot } from '../core/index.js';
 import type { QueueEntry } from '../queues.js';
-import { type EngineState, idOf, tellQueue } from '../state.js';
+import { type EngineState, flagsOf, idOf, tellQueue } from '../state.js';
 import { hold, removeHeld } from './control.js';
 import { deferEnds } from './endings.js';
 import { matches } from './filter.js';
+import { DISCARDED } from './flags.js';
 import { STATE_NAMES, snapshot, visibleState } from './records.js';
 
 /** Slots looked at in one call: some milliseconds. Whoever reads asks again. */
@@ -41,9 +42,15 @@ export function listJobs(state: EngineState, queue: QueueEntry, query: JobQuery)
     seen++;
     const slot = chunk * L.PAGE_BYTES + L.CHUNK_HEADER_BYTES + (place % SLOTS_PER_CHUNK) * L.SLOT_BYTES;
     if (!wanted.has(core.state(slot)) || core.field(slot, L.S_QUEUE) !== queue.address) continue;
+    if (isDiscarded(state, slot)) continue;
     if (query.filter === undefined || matches(state, slot, query.filter)) slots.push(slot);
   }
   return pageOf(state, slots, `${state.events.epoch}:${place}`);
+}
+
+/** Its run goes on, but it has been removed. */
+function isDiscarded(state: EngineState, slot: Slot): boolean {
+  return (flagsOf(state, slot) & DISCARDED) !== 0;
 }
 
 function pageOf(state: EngineState, slots: Slot[], cursor: string | undefined): JobPage {
@@ -89,7 +96,7 @@ export function listState(
   const next = newestFirst ? L.S_PREV : L.S_NEXT;
   let slot = newestFirst ? core.listTail(queue.address, raw) : core.listHead(queue.address, raw);
   for (let at = 0; slot !== 0 && at <= end; slot = core.field(slot, next)) {
-    if (core.state(slot) !== raw) continue; // waiting and active jobs share a list
+    if (core.state(slot) !== raw || isDiscarded(state, slot)) continue; // waiting and active jobs share a list
     if (at++ >= start) found.push(snapshot(state, slot));
   }
   return found;

@@ -23,7 +23,7 @@ export function isExpiryHeld(state: EngineState, slot: Slot): boolean {
   return queueOf(state, slot).paused && ttlOf(state, slot) !== undefined;
 }
 
-/** The queue goes on: what such jobs have waited meanwhile is added to their time. */
+/** The queue goes on from now on: what such jobs have waited meanwhile is added to their time. */
 export function endPause(state: EngineState, queue: QueueEntry): void {
   const { core } = state;
   const { since } = state.entries.get<{ since: number }>(ROOM, queue.name) ?? { since: state.clock.now() };

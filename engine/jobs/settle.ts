@@ -171,7 +171,11 @@ export function runStarted(state: EngineState, slot: Slot): void {
   const started = core.time(slot, L.S_PROCESSED_ON);
   state.journal?.started(slot);
   if (isGrouped(state, slot)) groupStarted(state, slot);
-  if ((flagsOf(state, slot) & L.FLAG_REPORT_START) !== 0) armTimeout(state, slot, timeoutOf(state, slot), started);
+  const flags = flagsOf(state, slot);
+  // One that was told to stop before its start was heard of has the timer of its grace, and one that was removed is told of no more.
+  const isTimed = (flags & L.FLAG_REPORT_START) !== 0 && (flags & CANCELLING) === 0;
+  if (isTimed) armTimeout(state, slot, timeoutOf(state, slot), started);
+  if ((flags & DISCARDED) !== 0) return;
   tell(state, slot, 'active', () => ({ prev: 'waiting' }));
 }
 

@@ -51,15 +51,15 @@ export function awaitAdded(
   const [answer] = answers;
   if (answer?.error !== undefined) throw answer.error;
   const ref = { id: answer?.id ?? '', queue };
-  join(state, wait, 0, queue, ref);
+  join(state, wait, 0, queue, ref, answer?.deduplicated);
   state.waiters.begin(wait, timeoutMs, namesOf(queue, [ref]));
   return wait.promise;
 }
 
-/** Waits for the job, or takes what it ended with. */
-function join(state: EngineState, wait: Wait, index: number, queue: string, ref: JobRef): void {
+/** Waits for the job, or takes what it ended with. `wasThere`: it is known to have existed. */
+function join(state: EngineState, wait: Wait, index: number, queue: string, ref: JobRef, wasThere = false): void {
   const { slot, existed } = resolve(state, queue, ref);
-  if (slot === 0 && !existed) {
+  if (slot === 0 && !existed && !wasThere) {
     wait.fail(index, new JobNotFoundError({ queue: ref.queue ?? queue, jobId: ref.id }));
     return;
   }

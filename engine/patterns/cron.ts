@@ -7,7 +7,7 @@
  */
 import { isDeepStrictEqual } from 'node:util';
 import type { AddAnswer, CronInfo, CronSpec, JobRef, JobSnapshot } from '../../client/connection.js';
-import { EngineFullError, ValidationError } from '../../client/errors.js';
+import { EngineFullError, JobRemovedError, ValidationError } from '../../client/errors.js';
 import type { JobOptions } from '../../client/options.js';
 import { decodePayload, encodePayload } from '../../client/payload.js';
 import { L, type Slot } from '../core/index.js';
@@ -127,9 +127,11 @@ export class Crons {
     const run = this.#run(name);
     const answer = this.#admit(spec, { ...spec.opts, cron: { scheduledFor: this.#now(), backfilled: false } });
     if (answer.error !== undefined) throw answer.error;
+    const slot = this.#slotOf({ id: answer.id, queue: spec.queue });
+    if (slot === 0) throw new JobRemovedError({ queue: spec.queue, jobId: answer.id }); // its deduplication key outlives it
     this.#keepOpen(spec, run, answer.id);
     this.#state.entries.put(RUNS, name, run);
-    return snapshot(this.#state, this.#slotOf({ id: answer.id, queue: spec.queue }));
+    return { ...snapshot(this.#state, slot), deduplicated: answer.deduplicated };
   }
 
   /** What passes meanwhile is not missed. */
@@ -303,13 +305,18 @@ export class Crons {
     const { error, id, deduplicated } = this.#admit(spec, opts);
     if (error !== undefined) return this.#refused(spec, error);
     this.#isFull = false;
-    if (minds && spec.overlap === 'cancel')
-      for (const ref of open)
-        cancel(this.#state, spec.queue, ref, `The cron ${JSON.stringify(spec.name)} was due again`);
+    if (minds && spec.overlap === 'cancel') this.#cancelOpen(spec, open, id);
     if (!deduplicated) run.runs++;
     run.last = tick;
     this.#keepOpen(spec, run, id);
     return true;
+  }
+
+  /** But for the job that a deduplication key gave this tick; and one may have made way for it, or ended with another. */
+  #cancelOpen({ name, queue }: CronSpec, open: readonly JobRef[], given: string): void {
+    for (const ref of open)
+      if (ref.id !== given && this.#isOpen(ref))
+        cancel(this.#state, queue, ref, `The cron ${JSON.stringify(name)} was due again`);
   }
 
   #skips({ overlap }: CronSpec, open: readonly JobRef[]): boolean {
@@ -339,15 +346,16 @@ export class Crons {
 
   #keepOpen({ queue, overlap }: CronSpec, run: CronRun, id: string): void {
     if (overlap === 'allow') delete run.open;
-    else run.open = [...this.#stillOpen(run), { id, queue }];
+    else run.open = [...this.#stillOpen(run).filter((ref) => ref.id !== id), { id, queue }];
   }
 
   #stillOpen({ open = [] }: CronRun): JobRef[] {
-    const { core } = this.#state;
-    return open.filter((ref) => {
-      const slot = this.#slotOf(ref);
-      return slot !== 0 && core.state(slot) < L.STATE_COMPLETED;
-    });
+    return open.filter((ref) => this.#isOpen(ref));
+  }
+
+  #isOpen(ref: JobRef): boolean {
+    const slot = this.#slotOf(ref);
+    return slot !== 0 && this.#state.core.state(slot) < L.STATE_COMPLETED;
   }
 
   #slotOf(ref: JobRef): Slot {

@@ -100,7 +100,7 @@ function connectAgain(state: EngineState, replay: Replay, slot: Slot): 'unheard'
     if (replay.stateOf(dependency) >= L.STATE_COMPLETED) failed++;
   }
   core.setField(slot, L.S_UNSETTLED, unsettled);
-  setFlags(state, slot, HAS_DEPENDENCIES);
+  if (core.field(slot, L.S_DEPENDENCIES) !== 0) setFlags(state, slot, HAS_DEPENDENCIES);
   return failed === 0 ? undefined : 'unheard';
 }
 

@@ -1,5 +1,5 @@
 /** Crons: what the clock adds, and when. */
-import { type CronOptions, type Queue, ValidationError } from 'flashq';
+import { type CronOptions, JobRemovedError, type Queue, ValidationError } from 'flashq';
 import { describe, expect, test } from 'vitest';
 import { errorOf, kitOf, type Suite } from './kit.js';
 
@@ -228,6 +228,17 @@ export const crons: Suite = (harness) => {
       expect((await queue.triggerCron('c')).id).not.toBe(job.id);
     });
 
+    test('triggerCron gives the job that holds the deduplication key of the cron, as long as there is a record of it', async () => {
+      const opts = { removeOnComplete: { age: 10 }, deduplication: { id: 'k', ttl: 10 * MINUTE } };
+      await kit.queue().addCron('c', { every: 60 * MINUTE, opts });
+      const first = await kit.queue().triggerCron('c');
+      const second = await kit.queue().triggerCron('c');
+      expect([first.deduplicated, second.deduplicated, second.id]).toEqual([false, true, first.id]);
+      await kit.worker(() => 1);
+      await kit.pass(MINUTE);
+      expect(await errorOf(kit.queue().triggerCron('c'))).toBeInstanceOf(JobRemovedError);
+    });
+
     test('a paused one has no ticks, and none of those that passed are made up for', async () => {
       const queue = kit.queue();
       const recorder = await kit.recorder();
@@ -345,6 +356,16 @@ export const crons: Suite = (harness) => {
       await kit.pass(MINUTE);
       expect(hand.started[0]!.signal.aborted).toBe(true);
       expect(hand.started.map(({ job }) => job.cron!.scheduledFor - START)).toEqual([2 * MINUTE, 3 * MINUTE]);
+    });
+
+    test('cancel: the one before may have made way by its deduplication key, or be what the key gives', async () => {
+      const opts = { delay: 10 * MINUTE, deduplication: { id: 'k', replace: true } };
+      await kit.queue().addCron('replaces', { every: MINUTE, overlap: 'cancel', opts });
+      await kit.queue('p').addCron('keeps', { every: MINUTE, overlap: 'cancel', opts: { deduplication: { id: 'k' } } });
+      for (let tick = 0; tick < 3; tick++) await kit.pass(MINUTE);
+      expect(await kit.queue().getJobCounts()).toMatchObject({ delayed: 1, cancelled: 0 });
+      expect(await kit.queue('p').getJobCounts()).toMatchObject({ waiting: 1, cancelled: 0 });
+      expect(await kit.queue('p').listCrons()).toMatchObject([{ runs: 1 }]);
     });
 
     test('allow: one beside the other', async () => {

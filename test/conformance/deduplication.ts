@@ -1,5 +1,5 @@
 /** Deduplication keys, and what a queue says about ids; section 7 of the semantics. */
-import { ValidationError } from 'flashq';
+import { JobRemovedError, ValidationError } from 'flashq';
 import { describe, expect, test } from 'vitest';
 import { errorOf, kitOf, type Suite, states, watch } from './kit.js';
 
@@ -143,6 +143,13 @@ export const deduplication: Suite = (harness) => {
       expect(recorder.last('deduplicated')).toMatchObject({ jobId: a.id });
       expect(await queue().count()).toBe(0);
     });
+
+    test('addAndWait of one whose record is gone: it was removed, whatever its id', async () => {
+      const forgotten = { removeOnComplete: { age: 10 }, idempotencyTtl: 0, deduplication: { id: 'k', ttl: 60_000 } };
+      await kit.completed(queue(), 1, { jobId: 'mine', ...forgotten });
+      await kit.pass(11);
+      expect(await errorOf(queue().addAndWait('a', 2, forgotten))).toBeInstanceOf(JobRemovedError);
+    });
   });
 
   describe('debounce: replace', () => {
@@ -235,6 +242,34 @@ export const deduplication: Suite = (harness) => {
     });
   });
 
+  test('a job that is replaced by its jobId lets go of its key, and takes the one that it is given unless that is held', async () => {
+    const recorder = await kit.recorder();
+    const replaceBy = (key: object) => queue().add('a', 2, { jobId: 'x', onDuplicate: 'replace', ...key });
+    const holders = async () => [await queue().getDeduplicationJobId('k'), await queue().getDeduplicationJobId('m')];
+    await add(1, {}, { jobId: 'x' });
+    await replaceBy({ deduplication: { id: 'k' } });
+    expect(await holders()).toEqual(['x', null]);
+    await replaceBy({ deduplication: { id: 'm' } });
+    expect(await holders()).toEqual([null, 'x']);
+    const other = await add(3);
+    await replaceBy({ deduplication: { id: 'k' } });
+    expect(await holders()).toEqual([other.id, null]);
+    await replaceBy({});
+    expect(await holders()).toEqual([other.id, null]);
+    await kit.settle();
+    expect(recorder.count('replaced')).toBe(4);
+  });
+
+  test('a job that takes the place of the one it depends on has lost its dependency, once', async () => {
+    const recorder = await kit.recorder();
+    const old = await add(1, { replace: true }, { delay: 1000, jobId: 'old' });
+    const job = await add(2, { replace: true }, { delay: 1000, jobId: 'new', dependsOn: [old] });
+    await kit.settle();
+    expect(recorder.of(job)).toEqual(['added', 'blocked', 'failed']);
+    expect(await states(old, job)).toEqual(['unknown', 'failed']);
+    expect(await queue().getDeduplicationJobId('k')).toBeNull();
+  });
+
   describe('many in one call', () => {
     test('items of one key are one job', async () => {
       const jobs = await queue().addBulk([
@@ -255,6 +290,51 @@ export const deduplication: Suite = (harness) => {
         expect(await queue().count()).toBe(1);
         expect((await queue().getJob(jobs[0] as never))?.data).toBe(3 + round * 10);
       }
+    });
+
+    test('one that is given the job that a later one takes the place of, and one that is given what a later one runs again', async () => {
+      const old = await add(1, {}, { delay: 100, jobId: 'old' });
+      const opts = { deduplication: { id: 'k' } };
+      const displaced = await queue().addBulk([
+        { name: 'a', data: 2, opts },
+        { name: 'a', data: 3, opts: { delay: 100, jobId: 'new', deduplication: { id: 'k', replace: true } } },
+      ]);
+      expect(displaced.map(({ id, data }) => [id, data])).toEqual([
+        ['old', 1],
+        ['new', 3],
+      ]);
+      expect(await old.getState()).toBe('unknown');
+      await kit.completed(queue(), 1, { jobId: 'x', deduplication: { id: 'm', ttl: 60_000 } });
+      const rerun = await queue().addBulk([
+        { name: 'a', data: 4, opts: { deduplication: { id: 'm', ttl: 60_000 } } },
+        { name: 'a', data: 5, opts: { jobId: 'x', onDuplicate: 'rerun' } },
+      ]);
+      expect(rerun.map(({ id, data, deduplicated }) => [id, data, deduplicated])).toEqual([
+        ['x', 5, true],
+        ['x', 5, false],
+      ]);
+    });
+
+    test('one of the same id as one that the key has given another job gets that job', async () => {
+      const opts = { jobId: 'x', deduplication: { id: 'k', ttl: 60_000 } };
+      const items = [
+        { name: 'a', data: 1, opts: { ...opts, jobId: undefined, removeOnComplete: { age: 10 } } },
+        { name: 'a', data: 2, opts },
+        { name: 'a', data: 3, opts: { jobId: 'x' } },
+      ];
+      const jobs = await queue().addBulk(items);
+      const answers = (all: typeof jobs) => all.map(({ id, deduplicated }) => [id === jobs[0]?.id, deduplicated]);
+      expect(answers(jobs)).toEqual([
+        [true, false],
+        [true, true],
+        [true, true],
+      ]);
+      expect(jobs.map(({ data }) => data)).toEqual([1, 1, 1]);
+      expect(await queue().count()).toBe(1);
+      await kit.worker(() => 1);
+      await kit.pass(1000);
+      const again = await queue().addBulk(items); // there is no record of it any more
+      expect(answers(again)).toEqual(Array.from({ length: 3 }, () => [true, true]));
     });
 
     test('an atomic call that is refused leaves no key', async () => {

@@ -174,6 +174,22 @@ export const ends: Suite = (harness) => {
       expect(waited.error?.name).toBe('JobRemovedError');
     });
 
+    test('twice while a run goes on: the job is removed once, and nobody sees it any more', async () => {
+      const recorder = await kit.recorder();
+      const hand = await kit.hand();
+      const job = await add('a');
+      const run = await hand.next();
+      await kit.settle();
+      for (let time = 0; time < 2; time++) {
+        await kit.queue().obliterate({ force: true });
+        expect((await kit.queue().getJobs({ states: ['active', 'waiting'] })).jobs).toEqual([]);
+        expect(await kit.queue().getActive()).toEqual([]);
+      }
+      run.complete();
+      await kit.settle();
+      expect(recorder.of(job)).toEqual(['added', 'waiting', 'active', 'removed']);
+    });
+
     test('that is refused leaves a paused queue paused', async () => {
       const hand = await kit.hand();
       await add('a');

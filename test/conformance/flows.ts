@@ -340,6 +340,26 @@ export const flows: Suite = (harness) => {
     });
   });
 
+  test('a deduplication key that is held stands for its job, in a flow as in another', async () => {
+    const key = { deduplication: { id: 'k' } };
+    const first = await kit.queue().add('a', 1, key);
+    const tree = await producer().add({
+      name: 'parent',
+      queueName: 'p',
+      children: [2, 3].map((data) => ({ name: 'a', queueName: 'q', data, opts: key })),
+    });
+    expect(tree.children!.map(({ job }) => [job.id, job.deduplicated])).toEqual([
+      [first.id, true],
+      [first.id, true],
+    ]);
+    expect(await counts('q', 'p')).toEqual([1, 1]);
+    await kit.worker((job) => job.data);
+    await kit.settle();
+    expect(await tree.job.getState()).toBe('waiting');
+    expect(await tree.job.getDependencyResults()).toEqual({ [`q:${first.id}`]: 1 });
+    expect(await kit.queue().getDeduplicationJobId('k')).toBeNull();
+  });
+
   describe('what is refused', () => {
     const bad: [call: (flow: FlowProducer) => Promise<unknown>, message: RegExp][] = [
       [(flow) => flow.add(undefined as never), /^flow must be an object/],

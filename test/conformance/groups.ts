@@ -233,6 +233,27 @@ export const groups: Suite = (harness) => {
       expect(order).toEqual(['three', 'old', 'two', 'one', 'old']);
     });
 
+    test('goes on step by step while a ttl stands still, and when it counts again', async () => {
+      const queue = kit.queue();
+      await queue.configure({ aging: { every: 1000, max: 100 } });
+      const job = await queue.add('a', 'old', { ttl: 10_500, expireWhilePaused: false });
+      await queue.add('a', 'twenty', { priority: 20 });
+      await queue.pause();
+      await kit.pass(12_000);
+      await queue.resume();
+      await queue.add('a', 'ten', { priority: 10 });
+      expect(await kit.order()).toEqual(['twenty', 'old', 'ten']);
+      expect(await job.getState()).toBe('completed');
+      const other = await queue.add('a', 'b', { ttl: 1500, expireWhilePaused: false });
+      await queue.pause();
+      await kit.pass(5000);
+      await queue.resume();
+      await kit.pass(1499);
+      expect(await other.getState()).toBe('waiting');
+      await kit.pass(1);
+      expect(await other.getState()).toBe('failed');
+    });
+
     test('a ttl still ends in time', async () => {
       const queue = kit.queue();
       await queue.configure({ aging: { every: 1000, max: 10 } });
@@ -279,6 +300,20 @@ export const groups: Suite = (harness) => {
       await queue.add('a', 'late', { priority: 4 });
       expect(await job.getState()).toBe('waiting');
       expect(await kit.order()).toEqual(['old', 'late', 'two']);
+    });
+
+    test('come to its end, it leaves the ttl that counts again after a pause', async () => {
+      const queue = kit.queue();
+      await queue.configure({ aging: { every: 100, max: 2 } });
+      const job = await queue.add('a', 'old', { ttl: 1500, expireWhilePaused: false });
+      await kit.pass(500);
+      await queue.pause();
+      await kit.pass(5000);
+      await queue.resume();
+      await kit.pass(999);
+      expect(await job.getState()).toBe('waiting');
+      await kit.pass(1);
+      expect(await job.getState()).toBe('failed');
     });
 
     test('begins anew with another priority, also when it had come to its end', async () => {

@@ -292,6 +292,20 @@ export const operating: Suite = (harness) => {
       await queue().obliterate();
       expect(await queue().getConfig()).toEqual({});
     });
+
+    test.each([{ concurrency: 1 }, { rateLimit: { max: 1, duration: 1e9 } }])(
+      'obliterate while a job runs takes away %j for those to come',
+      async (limits) => {
+        await queue().configure(limits);
+        const hand = await kit.hand({ concurrency: 5 });
+        await queue().add('a', 1);
+        await hand.next();
+        await queue().obliterate({ force: true });
+        for (const data of [2, 3]) await queue().add('a', data);
+        await kit.settle();
+        expect(hand.rest().map(({ job }) => job.data)).toEqual([2, 3]);
+      },
+    );
   });
 
   describe('explain', () => {

@@ -37,6 +37,19 @@ export const waitingRuns: Suite = (harness) => {
       expect(runs).toBe(2);
     });
 
+    test('goes on when there is no record any more of what it names, and completes', async () => {
+      const gone = await kit.completed(kit.queue('children'), 1, { removeOnComplete: { age: 10 } });
+      await kit.pass(11);
+      await kit.worker(async (job) => {
+        await job.waitFor(gone);
+        return Object.keys(await job.getDependencyResults()).length;
+      });
+      const job = await kit.queue().add('a', null);
+      await kit.settle();
+      expect(await job.getState()).toBe('completed');
+      expect((await kit.queue().getJob(job))?.returnvalue).toBe(0);
+    });
+
     test('costs neither an attempt nor a delivery', async () => {
       const queue = kit.queue();
       await kit.worker(async (job) => {
