@@ -4,8 +4,9 @@
  *
  * **Two ways to commit.** On a thread of its own (`sync: true`) an append is a synchronous transaction: the shortest way to the disk.
  * A thread that may be terminated (a user's own worker) must not be inside one when that happens, for that aborts the whole process:
- * there (`sync: false`) LMDB's own thread writes (the decision says what danger is left). What gathers while one such transaction is under way goes into the next one, all
- * of it or nothing; two transactions never are under way at once, since the second could be kept when the first was not.
+ * there (`sync: false`) LMDB's own thread writes (what danger is left, the decision says). What gathers while one such transaction is
+ * under way goes into the next one, all of it or nothing; two transactions never are under way at once, since the second could be
+ * kept when the first was not.
  *
  * **The fence.** The version of the head record is the owner's epoch. Each transaction compares it before it writes; the asynchronous
  * one leaves the comparison to LMDB's thread (`ifVersion`), which never has to wait for this one while it holds the write lock.
