@@ -23,8 +23,15 @@ export class SystemClock implements Clock {
   }
 
   setTimer(run: () => void, ms: number): () => void {
-    const timer = setTimeout(run, Math.max(0, Math.min(ms, TIMER_MS_MAX)));
-    timer.unref();
+    let timer: NodeJS.Timeout;
+    const wait = (left: number): void => {
+      timer = setTimeout(
+        left > TIMER_MS_MAX ? () => wait(left - TIMER_MS_MAX) : run,
+        Math.max(0, Math.min(left, TIMER_MS_MAX)),
+      );
+      timer.unref();
+    };
+    wait(ms);
     return () => clearTimeout(timer);
   }
 }
